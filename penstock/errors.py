@@ -1,0 +1,139 @@
+"""Every error Penstock raises on purpose.
+
+    PenstockError
+    ├── ConfigError            conf/*.yaml or an environment variable
+    ├── ContractError          an entity, source, view or service that cannot be right
+    ├── RegistryError          a name or fingerprint the registry does not hold
+    ├── RuntimeSetupError      Java, jars, a Spark session or an embedded node
+    ├── SourceError            a source table is missing or not as declared
+    ├── SpineError             the rows to enrich are not as the views need them
+    ├── CommitError            an offline table would be left wrong
+    ├── QuarantinedError       a partition failed its contract and was not committed
+    ├── PublicationError       a publication could not be completed
+    ├── StoreError             the online store
+    │   ├── StoreUnavailable   it did not answer
+    │   └── CorruptValue       it answered with bytes that are not a value of ours
+    └── RequestError           what a caller of the gateway or the SDK asked for
+        ├── UnknownService
+        ├── UnknownFeature
+        ├── InvalidEntity
+        ├── TooManyEntities
+        ├── ContractMismatch
+        ├── NotAuthorized
+        └── Unavailable        nothing the contract allows can answer now
+
+A message says what is wrong, the value seen, what was expected and what to do. Errors know no
+transport: the gateway maps them to status codes.
+"""
+
+
+class PenstockError(Exception):
+    """Base of all errors Penstock raises on purpose.
+
+    Args:
+        message: what is wrong, the value seen, what was expected.
+        hint: what to do, one sentence; shown on a line of its own.
+    """
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        self.message = message or (self.__doc__ or "").partition("\n")[0]
+        self.hint = hint
+        super().__init__(f"{self.message}\n  hint: {hint}" if hint else self.message)
+
+
+class ConfigError(PenstockError):
+    """A setting is missing, unknown or of the wrong type."""
+
+
+class ContractError(PenstockError):
+    """A definition breaks a rule of the contract; names the object, field, value and rule."""
+
+
+class RegistryError(PenstockError):
+    """The registry does not hold what was asked for."""
+
+
+class RuntimeSetupError(PenstockError):
+    """Java, a jar, Spark or an embedded node is not usable.
+
+    Operator action: run `penstock doctor`; it says which part is missing and how to get it.
+    """
+
+
+class SourceError(PenstockError):
+    """A source table is missing or not as its source declares."""
+
+
+class SpineError(PenstockError):
+    """The rows to enrich lack a join key or the event time, or have another type."""
+
+
+class CommitError(PenstockError):
+    """A commit was refused because it would leave an offline table wrong.
+
+    Operator action: nothing was written; read the message, mend the cause, run the partition again.
+    """
+
+
+class QuarantinedError(PenstockError):
+    """A partition failed its contract: its rows are in quarantine and nothing was committed.
+
+    Operator action: read the reasons in `quarantine/<view>`, mend the data, run the partition again.
+    """
+
+
+class PublicationError(PenstockError):
+    """A publication could not be completed; every key holds its old or its new value.
+
+    Operator action: run the publication again (the sensor does so by itself).
+    """
+
+
+class StoreError(PenstockError):
+    """The online store refused a statement."""
+
+
+class StoreUnavailable(StoreError):
+    """The online store did not answer in time.
+
+    Operator action: check the store's nodes (`penstock node status`, or your cluster's own tools).
+    """
+
+
+class CorruptValue(StoreError):
+    """A stored value does not pass its checksum or has an unknown format.
+
+    Operator action: publish the key's partition again; the damaged value is replaced.
+    """
+
+
+class RequestError(PenstockError):
+    """A request cannot be answered as asked."""
+
+
+class UnknownService(RequestError):
+    """No feature service of this name is published."""
+
+
+class UnknownFeature(RequestError):
+    """The feature service does not hold this feature."""
+
+
+class InvalidEntity(RequestError):
+    """An entity of the request lacks a join key or gives one of the wrong type."""
+
+
+class TooManyEntities(RequestError):
+    """The request names more entities or cells than the gateway answers at once."""
+
+
+class ContractMismatch(RequestError):
+    """The pinned contract fingerprint is not the one being served."""
+
+
+class NotAuthorized(RequestError):
+    """The caller holds no grant for this feature service."""
+
+
+class Unavailable(RequestError):
+    """The online store cannot answer and the contract allows no substitute."""

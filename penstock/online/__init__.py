@@ -1,0 +1,1 @@
+"""Values by key, newest by token, and the control plane beside them."""

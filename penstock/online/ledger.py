@@ -1,0 +1,69 @@
+"""The ledger: which attempt of which partition became readable online, and when."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+import msgspec
+
+from penstock.clock import EPOCH, MICROSECOND
+
+DAY_US = timedelta(days=1) // MICROSECOND
+
+
+class Publication(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One ledger row.
+
+    Args:
+        view, version, generation: what was published into.
+        partition: the day, UTC.
+        attempt: the attempt whose rows, with those before it, became readable.
+        complete_until_us: up to which event time the attempt had all its inputs.
+        readable_at_us: when the row was written: from then on readers see the attempt.
+        run_id: the run that published.
+        keys: how many keys the publication wrote or deleted, over all its partitions.
+    """
+
+    view: str
+    version: int
+    generation: int
+    partition: date
+    attempt: int
+    complete_until_us: int
+    readable_at_us: int
+    run_id: str
+    keys: int
+
+
+def partition_end_us(partition: date) -> int:
+    """The first microsecond after the day `partition`."""
+    return ((partition - EPOCH.date()).days + 1) * DAY_US
+
+
+def latest(publications: Iterable[Publication]) -> dict[date, Publication]:
+    """Per partition, in order of day, the publication of the greatest attempt."""
+    newest: dict[date, Publication] = {}
+    for row in publications:
+        if row.partition not in newest or row.attempt > newest[row.partition].attempt:
+            newest[row.partition] = row
+    return dict(sorted(newest.items()))
+
+
+def complete_until_us(publications: Iterable[Publication]) -> int | None:
+    """Up to which event time everything from the first published day on is online; None: nothing is.
+
+    A day that is missing, or complete only in part, stops it: freshness is judged on this, and
+    a day held back must not be hidden by the days after it.
+    """
+    reached: int | None = None
+    for partition, row in latest(publications).items():
+        start = partition_end_us(partition) - DAY_US
+        if reached is not None and reached < start:
+            return reached
+        reached = row.complete_until_us
+    return reached
+
+
+def live_since_us(publications: Iterable[Publication], freshness_total_us: int) -> int | None:
+    """When a view version went live: `readable_at` of its first publication that was within its SLA; None: not yet."""
+    live = [row.readable_at_us for row in publications if row.readable_at_us - row.complete_until_us <= freshness_total_us]
+    return min(live, default=None)

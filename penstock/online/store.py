@@ -1,0 +1,73 @@
+"""What every online store promises. The docstrings are the semantics; `tests/online/contract.py` holds stores to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from penstock.online.ledger import Publication
+from penstock.registry.serving_state import ServicePointers
+
+
+class Slot(NamedTuple):
+    """Where a view's value of one entity lives: one fill of one view version."""
+
+    view: str
+    version: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One value to put or to delete.
+
+    Args:
+        key: the encoded join key (`codec.encode_key`).
+        slot: which view, version and generation.
+        token: write token, `event_time_us * 1000 + revision`; the greatest token wins, whenever it arrives.
+        value: the encoded value (`codec.encode_value`), or None to delete.
+    """
+
+    key: bytes
+    slot: Slot
+    token: int
+    value: bytes | None
+
+
+class OnlineStore(Protocol):
+    """Values by (entity, key, slot), and the control plane: ledger, snapshots, service pointers.
+
+    All methods may raise `StoreUnavailable` (no answer in time) or `StoreError` (refused). Every
+    write is idempotent: doing it twice, or after a later one, changes nothing.
+    """
+
+    async def prepare(self, entities: Sequence[str]) -> None:
+        """Make room for the values of these entities; done already is no error. Must precede reads and writes."""
+
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+        """For each key, in order, the values it has in `slots`; an absent or deleted value is not in the dict."""
+
+    async def write(self, entity: str, writes: Sequence[Write]) -> None:
+        """Put and delete values. Of two writes to one (key, slot) the greater token wins in whatever order they
+        arrive; of equal tokens a delete wins, then the greater value by bytes. When it returns, all are readable;
+        when it raises, each key holds its old or its new value."""
+
+    async def record(self, publications: Sequence[Publication]) -> None:
+        """Add ledger rows of one view version: all of them become visible at once, or none."""
+
+    async def publications(self, view: str, version: int) -> list[Publication]:
+        """All ledger rows of a view version, by (generation, partition, attempt)."""
+
+    async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
+        """Keep a registry snapshot under its fingerprint."""
+
+    async def snapshot(self, fingerprint: str) -> bytes | None:
+        """The snapshot of this fingerprint, or None."""
+
+    async def set_pointers(self, pointers: ServicePointers) -> None:
+        """Set what a service reads, as one atomic change; an older `changed_at_us` never replaces a newer one."""
+
+    async def pointers(self) -> list[ServicePointers]:
+        """What every service reads, by name."""
+
+    async def close(self) -> None:
+        """Release connections; the store is not used afterwards."""

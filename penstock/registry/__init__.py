@@ -1,0 +1,1 @@
+"""Definitions compiled, fingerprinted and loaded without Spark or Dagster."""

@@ -1,0 +1,87 @@
+"""All definitions of a project, found in its package of feature files."""
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+
+from penstock.contract.rules import require_unique
+from penstock.contract.service import FeatureService
+from penstock.contract.source import Source
+from penstock.contract.view import FeatureView
+from penstock.errors import ContractError, RegistryError
+
+
+@dataclass(frozen=True)
+class Project:
+    """The views and services of one project, each name once (a view once per version)."""
+
+    name: str
+    views: tuple[FeatureView, ...]
+    services: tuple[FeatureService, ...]
+
+    def __post_init__(self) -> None:
+        where = f"project '{self.name}'"
+        require_unique((view.ref for view in self.views), f"{where}: feature views")
+        require_unique((service.name for service in self.services), f"{where}: feature services")
+        require_unique((source.name for source in self.sources), f"{where}: sources (two objects of one name)")
+        entities = {id(view.entity): view.entity for view in self.views}
+        require_unique((entity.name for entity in entities.values()), f"{where}: entities (two objects of one name)")
+        for service in self.services:
+            for view in service.selection:
+                if view not in self.views:
+                    raise ContractError(f"{where}: service '{service.name}' uses {view.ref}, which no feature file defines as VIEW")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources its views read, in order of first use."""
+        return tuple({id(s): s for view in self.views for s in view.sources}.values())
+
+    def view(self, name: str) -> FeatureView:
+        """A view by `name` or `name@version`; without a version the newest.
+
+        Raises:
+            RegistryError: there is none; names those there are.
+        """
+        found = [v for v in self.views if name in (v.name, v.ref)]
+        if not found:
+            raise RegistryError(
+                f"no feature view '{name}' in project '{self.name}'; it has {', '.join(sorted(v.ref for v in self.views)) or 'none'}"
+            )
+        return max(found, key=lambda v: v.version)
+
+    def service(self, name: str) -> FeatureService:
+        """A feature service by name.
+
+        Raises:
+            RegistryError: there is none; names those there are.
+        """
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise RegistryError(
+            f"no feature service '{name}' in project '{self.name}'; it has {', '.join(s.name for s in self.services) or 'none'}"
+        )
+
+
+def load_project(package: str) -> Project:
+    """The project whose feature files are the modules of `package`.
+
+    A module may define `VIEW` (or `VIEWS`), and any number of feature services.
+
+    Raises:
+        ContractError: a definition breaks a rule; the message names it.
+        RegistryError: there is no such package.
+    """
+    try:
+        root = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise RegistryError(f"no package '{package}' of feature files; run this in the project's folder") from None
+    views: list[FeatureView] = []
+    services: dict[int, FeatureService] = {}
+    for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda i: i.name):
+        module = importlib.import_module(f"{package}.{info.name}")
+        views += [v for v in [getattr(module, "VIEW", None), *getattr(module, "VIEWS", ())] if v is not None]
+        services |= {id(value): value for value in vars(module).values() if isinstance(value, FeatureService)}
+    return Project(package, tuple(views), tuple(services.values()))

@@ -1,0 +1,244 @@
+"""The registry snapshot: all definitions as one canonical JSON document with a fingerprint.
+
+It is what crosses from batch to online: the gateway knows features from it alone. Durations are
+whole microseconds (`*_us`). `format` is raised when the document's shape changes.
+"""
+
+import hashlib
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+
+from penstock.clock import MICROSECOND
+from penstock.contract.fingerprint import digest, schema_id, transformation_fingerprint
+from penstock.contract.service import FeatureService
+from penstock.contract.view import FeatureView
+from penstock.errors import RegistryError
+from penstock.registry.project import Project
+
+FORMAT = 1
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the document's parts."""
+
+
+class EntityEntry(Frozen):
+    name: str
+    join_keys: list[tuple[str, str]]
+    description: str
+
+
+class SourceEntry(Frozen):
+    name: str
+    owner: str
+    schema: list[tuple[str, str]]
+    event_time: str
+    availability_column: str | None
+    availability_delay_us: int
+    pii: dict[str, str]
+    description: str
+
+
+class FeatureEntry(Frozen):
+    name: str
+    dtype: str
+    unit: str
+    nullable: bool
+    minimum: float | None
+    maximum: float | None
+    default: Any
+    owner: str
+    pii: str
+    description: str
+
+
+class FreshnessEntry(Frozen):
+    total_us: int
+    ingest_us: int
+    compute_us: int
+    publish_us: int
+    read_us: int
+
+
+class DegradationEntry(Frozen):
+    stale_up_to_us: int | None
+    then: Literal["default", "drop", "fail"]
+
+
+class ViewEntry(Frozen):
+    name: str
+    version: int
+    entity: str
+    sources: list[str]
+    owner: str
+    features: list[FeatureEntry]
+    schema_id: int
+    fingerprint: str
+    ttl_us: int | None
+    delay_us: int
+    every_us: int | None
+    freshness: FreshnessEntry
+    if_unavailable: DegradationEntry
+    status: str
+    description: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
+class SelectionEntry(Frozen):
+    view: str
+    version: int
+    features: list[str]
+
+
+class ServiceEntry(Frozen):
+    name: str
+    owner: str
+    selection: list[SelectionEntry]
+    join_keys: list[tuple[str, str]]
+    contract: str
+    description: str
+
+
+class Snapshot(Frozen):
+    format: int
+    project: str
+    entities: list[EntityEntry]
+    sources: list[SourceEntry]
+    views: list[ViewEntry]
+    services: list[ServiceEntry]
+
+    def to_json(self) -> bytes:
+        """The document, canonical: equal definitions give equal bytes."""
+        return msgspec.json.encode(self, order="sorted")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the document, first 16 hexadecimal digits."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:16]
+
+    def entity(self, name: str) -> EntityEntry:
+        return next(entry for entry in self.entities if entry.name == name)
+
+    def view(self, name: str, version: int) -> ViewEntry:
+        return next(entry for entry in self.views if (entry.name, entry.version) == (name, version))
+
+
+def load_snapshot(document: bytes) -> Snapshot:
+    """A snapshot from its JSON.
+
+    Raises:
+        RegistryError: not a snapshot, or of a newer format.
+    """
+    try:
+        snapshot = msgspec.json.decode(document, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise RegistryError(f"not a registry snapshot: {error}") from None
+    if snapshot.format != FORMAT:
+        raise RegistryError(f"registry snapshot of format {snapshot.format}; this Penstock reads format {FORMAT}: upgrade it")
+    return snapshot
+
+
+def compile_snapshot(project: Project) -> Snapshot:
+    """The snapshot of a project, every list in order of name."""
+    entities = {view.entity.name: view.entity for view in project.views}
+    return Snapshot(
+        format=FORMAT,
+        project=project.name,
+        entities=[
+            EntityEntry(name=e.name, join_keys=list(e.join_keys.items()), description=e.description)
+            for e in sorted(entities.values(), key=lambda e: e.name)
+        ],
+        sources=[
+            SourceEntry(
+                name=s.name,
+                owner=s.owner,
+                schema=list(s.schema.items()),
+                event_time=s.event_time,
+                availability_column=s.availability.column,
+                availability_delay_us=_us(s.availability.delay),
+                pii={column: str(pii) for column, pii in sorted(s.pii.items())},
+                description=s.description,
+            )
+            for s in sorted(project.sources, key=lambda s: s.name)
+        ],
+        views=[_view_entry(v) for v in sorted(project.views, key=lambda v: (v.name, v.version))],
+        services=[_service_entry(s) for s in sorted(project.services, key=lambda s: s.name)],
+    )
+
+
+def contract_fingerprint(service: FeatureService) -> str:
+    """What a model is promised: keys, view versions, features, dtypes, defaults and ttl; 16 hexadecimal digits."""
+    promised = [
+        [
+            view.name,
+            view.version,
+            list(view.entity.join_keys.items()),
+            str(view.ttl),
+            [[f.name, f.dtype, f.unit, f.default] for f in view.features if f.name in names],
+        ]
+        for view, names in service.selection.items()
+    ]
+    return digest([service.name, promised])[:16]
+
+
+def _us(value: timedelta) -> int:
+    return value // MICROSECOND
+
+
+def _view_entry(view: FeatureView) -> ViewEntry:
+    sla, degradation = view.freshness, view.if_unavailable
+    return ViewEntry(
+        name=view.name,
+        version=view.version,
+        entity=view.entity.name,
+        sources=[s.name for s in view.sources],
+        owner=view.owner,
+        features=[
+            FeatureEntry(
+                name=f.name,
+                dtype=f.dtype,
+                unit=f.unit,
+                nullable=f.nullable,
+                minimum=None if f.minimum is None else float(f.minimum),
+                maximum=None if f.maximum is None else float(f.maximum),
+                default=f.default,
+                owner=f.owner or view.owner,
+                pii=str(f.pii),
+                description=f.description,
+            )
+            for f in view.features
+        ],
+        schema_id=schema_id(view),
+        fingerprint=transformation_fingerprint(view),
+        ttl_us=None if view.ttl is None else _us(view.ttl),
+        delay_us=_us(view.delay),
+        every_us=None if view.every is None else _us(view.every),
+        freshness=FreshnessEntry(
+            total_us=_us(sla.total),
+            ingest_us=_us(sla.ingest),
+            compute_us=_us(sla.compute),
+            publish_us=_us(sla.publish),
+            read_us=_us(sla.read),
+        ),
+        if_unavailable=DegradationEntry(
+            stale_up_to_us=None if degradation.stale_up_to is None else _us(degradation.stale_up_to), then=degradation.then
+        ),
+        status=str(view.status),
+        description=view.description,
+    )
+
+
+def _service_entry(service: FeatureService) -> ServiceEntry:
+    return ServiceEntry(
+        name=service.name,
+        owner=service.owner,
+        selection=[SelectionEntry(view=v.name, version=v.version, features=list(names)) for v, names in service.selection.items()],
+        join_keys=list(service.join_keys.items()),
+        contract=contract_fingerprint(service),
+        description=service.description,
+    )

@@ -1,0 +1,149 @@
+"""A Spark session with Delta, quiet and in UTC; the only module that reaches below the DataFrame interface."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyspark
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from penstock.config import Settings
+from penstock.errors import RuntimeSetupError
+from penstock.runtime.jars import delta_jars
+from penstock.runtime.java import find_java, shim_home
+
+_CONF_DIR = Path(__file__).with_name("spark_conf")  # log4j2.properties
+
+# What a DataFrame means must not depend on where it runs: these hold for every master, Spark Connect included.
+_MEANING = {
+    "spark.sql.session.timeZone": "UTC",
+    # Spark's default, INT96, has nanoseconds that Arrow readers take at their word.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
+    """The process's Spark session, started if none runs.
+
+    A running session is returned as it is: settings that belong to the JVM are read at its start only
+    (`stop_session` ends it). The JVM ends with this process, however that ends.
+
+    Args:
+        settings: master, memory and jars; `spark.conf` is laid over everything set here.
+        app: the application's name.
+
+    Returns:
+        A session on `spark.master`, over Spark Connect if that begins with `sc://`: UTC, microsecond
+        timestamps, Arrow, ANSI; Delta unless a Connect server has its own.
+
+    Raises:
+        RuntimeSetupError: no Java 17, jars not usable, or Spark did not start.
+    """
+    builder = SparkSession.builder
+    if settings.spark.master.startswith("sc://"):
+        for key, value in {**_MEANING, **settings.spark.conf}.items():
+            builder = builder.config(key, value)
+        return builder.remote(settings.spark.master).appName(app).getOrCreate()
+    if SparkContext._active_spark_context is not None:
+        return builder.getOrCreate()
+    local = settings.spark.master.startswith("local")
+    scratch = _scratch_folder()
+    for key, value in {**_launch_conf(settings, local, scratch), **_MEANING, **settings.spark.conf}.items():
+        builder = builder.config(key, value)
+    with _environment(_launch_environment(settings, local)):
+        try:
+            return builder.master(settings.spark.master).appName(app).getOrCreate()
+        except Exception as error:
+            stop_session()
+            raise RuntimeSetupError(
+                f"Spark did not start on '{settings.spark.master}': {str(error).strip()[:2000]}",
+                hint="the lines Spark wrote to stderr say more; check spark.master, spark.driver_memory and spark.conf",
+            ) from error
+
+
+def stop_session() -> None:
+    """End the session and its JVM; done already is no error. The next `spark_session` starts anew."""
+    session = SparkSession.getActiveSession() or SparkSession._instantiatedSession
+    if session is not None:
+        session.stop()
+    elif SparkContext._active_spark_context is not None:
+        SparkContext._active_spark_context.stop()
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return
+    # pyspark keeps the JVM for the next session, with the memory and the options of this one.
+    process = getattr(gateway, "proc", None)
+    gateway.shutdown()
+    SparkContext._gateway = None
+    SparkContext._jvm = None
+    if process is not None:
+        process.stdin.close()  # the JVM ends when its stdin does
+        process.wait()
+
+
+def _launch_conf(settings: Settings, local: bool, scratch: Path) -> dict[str, str]:
+    conf = {
+        "spark.jars": ",".join(str(path) for path in delta_jars(settings)),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "2",  # Delta's default of 50 suits logs a thousand times ours
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.defaultJavaOptions": _java_options(settings, scratch),  # extraJavaOptions stays the user's
+    }
+    if local:
+        conf["spark.driver.host"] = "127.0.0.1"
+        conf["spark.driver.bindAddress"] = "127.0.0.1"
+        conf["spark.sql.warehouse.dir"] = (scratch / "warehouse").as_uri()
+    return conf
+
+
+def _java_options(settings: Settings, scratch: Path) -> str:
+    options = [f"-Dderby.system.home={scratch}", "-Duser.timezone=UTC"]
+    if settings.spark.short_jobs:
+        options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    return " ".join(options)
+
+
+def _launch_environment(settings: Settings, local: bool) -> dict[str, str]:
+    variables = {
+        "JAVA_HOME": str(shim_home(find_java(settings).executable)),
+        # The pyspark of this Python, whatever SPARK_HOME says, and our quiet log4j2.properties.
+        "SPARK_HOME": str(Path(pyspark.__file__).parent),
+    }
+    if local:
+        variables["SPARK_CONF_DIR"] = str(_CONF_DIR)
+        variables["SPARK_LOCAL_IP"] = "127.0.0.1"
+        variables["PYSPARK_PYTHON"] = sys.executable  # else workers run the python3 of PATH
+    return variables
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _scratch_folder() -> Path:
+    # Spark would make spark-warehouse, metastore_db and derby.log in the folder it was started from.
+    folder = Path(tempfile.mkdtemp(prefix="penstock-spark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
