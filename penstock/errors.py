@@ -14,17 +14,22 @@
     │   ├── StoreUnavailable   it did not answer
     │   └── CorruptValue       it answered with bytes that are not a value of ours
     └── RequestError           what a caller of the gateway or the SDK asked for
+        ├── MalformedRequest
+        ├── RequestTooLarge
         ├── UnknownService
         ├── UnknownFeature
         ├── InvalidEntity
         ├── TooManyEntities
         ├── ContractMismatch
         ├── NotAuthorized
+        │   └── NotAuthenticated
         └── Unavailable        nothing the contract allows can answer now
 
 A message says what is wrong, the value seen, what was expected and what to do. Errors know no
-transport: the gateway maps them to status codes.
+transport: the gateway maps them to status codes. A `RequestError` has a code, its name on any wire.
 """
+
+import re
 
 
 class PenstockError(Exception):
@@ -111,6 +116,14 @@ class RequestError(PenstockError):
     """A request cannot be answered as asked."""
 
 
+class MalformedRequest(RequestError):
+    """The request is not JSON of the documented shape."""
+
+
+class RequestTooLarge(RequestError):
+    """The request's body is larger than the gateway reads."""
+
+
 class UnknownService(RequestError):
     """No feature service of this name is published."""
 
@@ -135,5 +148,33 @@ class NotAuthorized(RequestError):
     """The caller holds no grant for this feature service."""
 
 
+class NotAuthenticated(NotAuthorized):
+    """The caller gave no API key, or one that is not known."""
+
+
 class Unavailable(RequestError):
     """The online store cannot answer and the contract allows no substitute."""
+
+
+def error_code(error: type[RequestError]) -> str:
+    """The error's name on a wire: `UnknownService` is `unknown_service`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower()
+
+
+REQUEST_ERRORS = {
+    error_code(error): error
+    for error in (
+        RequestError,
+        MalformedRequest,
+        RequestTooLarge,
+        UnknownService,
+        UnknownFeature,
+        InvalidEntity,
+        TooManyEntities,
+        ContractMismatch,
+        NotAuthorized,
+        NotAuthenticated,
+        Unavailable,
+    )
+}
+"""Code → error: how a client raises again what the gateway raised."""

@@ -34,7 +34,7 @@ def transformation_fingerprint(view: FeatureView) -> str:
         {
             "entity": list(view.entity.join_keys.items()),
             "sources": [
-                [s.name, sorted(s.schema.items()), s.event_time, s.availability.column, str(s.availability.delay)] for s in view.sources
+                [s.name, sorted(s.schema.items()), s.event_time, s.availability.column, str(s.availability.at_most)] for s in view.sources
             ],
             "features": [[f.name, f.dtype] for f in view.features],
             "aggregations": [[a.function, a.column, [str(length) for length in a.over], a.name] for a in view.aggregations],

@@ -22,24 +22,30 @@ class Pii(StrEnum):
 
 @dataclass(frozen=True)
 class Availability:
-    """When a row of a source could first have been known: a column that says so, or a delay after its event time."""
+    """When a row of a source could first have been known: a column that says so, or a delay after its event time.
+
+    Args:
+        column: the column that says so, a timestamp; None: `event_time + at_most`.
+        at_most: the longest after its event time that a row may become known. A day is closed this long
+            after its end; what comes even later is late data and needs a repair.
+    """
 
     column: str | None = None
-    delay: timedelta = MICROSECOND
+    at_most: timedelta = MICROSECOND
 
     def __post_init__(self) -> None:
-        if self.delay < timedelta(0):
-            raise ContractError(f"availability: a delay is not negative, got {self.delay}; nothing is known before it happened")
+        if self.at_most < timedelta(0):
+            raise ContractError(f"availability: a delay is not negative, got {self.at_most}; nothing is known before it happened")
 
 
 def available_after(delay: timedelta) -> Availability:
     """Rows are known `delay` after their event time."""
-    return Availability(delay=delay)
+    return Availability(at_most=delay)
 
 
-def available_at(column: str) -> Availability:
-    """Rows say themselves, in `column` (timestamp), when they became known."""
-    return Availability(column=column)
+def available_at(column: str, *, at_most: timedelta) -> Availability:
+    """Rows say themselves, in `column` (timestamp), when they became known, `at_most` after their event time."""
+    return Availability(column, at_most)
 
 
 @dataclass(frozen=True, eq=False)

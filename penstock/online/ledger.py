@@ -6,6 +6,7 @@ from datetime import date, timedelta
 import msgspec
 
 from penstock.clock import EPOCH, MICROSECOND
+from penstock.errors import PublicationError
 
 DAY_US = timedelta(days=1) // MICROSECOND
 
@@ -32,6 +33,19 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, order=True):
     readable_at_us: int
     run_id: str
     keys: int
+
+
+def view_version_of(publications: Iterable[Publication]) -> tuple[str, int]:
+    """The one view version these rows are of: only rows of one can become visible at once.
+
+    Raises:
+        PublicationError: they are of several, or there are none.
+    """
+    versions = sorted({(row.view, row.version) for row in publications})
+    if len(versions) != 1:
+        named = ", ".join(f"{view}@{version}" for view, version in versions) or "none"
+        raise PublicationError(f"ledger rows of {len(versions)} view versions ({named}); record those of one at a time")
+    return versions[0]
 
 
 def partition_end_us(partition: date) -> int:

@@ -36,7 +36,7 @@ class SourceEntry(Frozen):
     schema: list[tuple[str, str]]
     event_time: str
     availability_column: str | None
-    availability_delay_us: int
+    availability_at_most_us: int
     pii: dict[str, str]
     description: str
 
@@ -160,7 +160,7 @@ def compile_snapshot(project: Project) -> Snapshot:
                 schema=list(s.schema.items()),
                 event_time=s.event_time,
                 availability_column=s.availability.column,
-                availability_delay_us=_us(s.availability.delay),
+                availability_at_most_us=_us(s.availability.at_most),
                 pii={column: str(pii) for column, pii in sorted(s.pii.items())},
                 description=s.description,
             )

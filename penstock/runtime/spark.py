@@ -111,7 +111,8 @@ def _launch_conf(settings: Settings, local: bool, scratch: Path) -> dict[str, st
 def _java_options(settings: Settings, scratch: Path) -> str:
     options = [f"-Dderby.system.home={scratch}", "-Duser.timezone=UTC"]
     if settings.spark.short_jobs:
-        options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        # C1 alone reserves 48 MB for compiled code, which a few dozen queries fill; then the JVM only interprets.
+        options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m"]
     return " ".join(options)
 
 

@@ -1,0 +1,192 @@
+"""One attempt at a range of partitions: compute, audit, commit what changed, log.
+
+    watermark ──► compute ──► audit ──► passed: commit what changed ──► attempt log
+                                 └────► refused: quarantine ──────────► attempt log
+
+Nothing a reader sees changes before the audit has passed. Killed anywhere, it is run again: before the
+Delta commit nothing has happened; after it, the next attempt finds the commit by its metadata and logs it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TypeAlias
+
+import msgspec
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
+from penstock.contract.fingerprint import transformation_fingerprint
+from penstock.contract.view import FeatureView
+from penstock.errors import SourceError
+from penstock.offline.commit import commit_changes, create_feature_table, last_created
+from penstock.offline.compute import compute_rows, schema_problems, up_to
+from penstock.offline.lake import Lake, feature_table, quarantine_table, raw_table
+from penstock.offline.logs import AttemptEntry, attempts, log_attempts
+from penstock.offline.watermark import complete_until
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the audit says of one partition."""
+
+    rows: int
+    gates: Mapping[str, bool]
+    reasons: Sequence[str] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        return all(self.gates.values())
+
+
+Audit: TypeAlias = Callable[[FeatureView, DataFrame, Mapping[date, datetime]], Mapping[date, Verdict]]
+"""View, computed rows and, per partition, how far it is complete → a verdict for every partition."""
+
+
+def run_attempt(
+    spark: SparkSession, lake: Lake, view: FeatureView, partitions: Sequence[date], *, clock: Clock, run_id: str, audit: Audit
+) -> list[AttemptEntry]:
+    """Compute, audit and commit some days of a view as one attempt.
+
+    Args:
+        spark, lake, view: with what, where and what.
+        partitions: contiguous days, UTC.
+        clock: tells now; rows later than it are not computed.
+        run_id: recorded.
+        audit: says which partitions may be committed.
+
+    Returns:
+        One entry per partition, as logged; a refused one has `state == "quarantined"`.
+
+    Raises:
+        SourceError: a source has no table, or is not as declared.
+        CommitError: another writer interfered, or a row lies in the future.
+    """
+    create_feature_table(spark, lake, view)
+    known = finish_interrupted(lake, view)
+    inputs = _input_versions(lake, view)
+    now = clock.now()
+    ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
+    limits = {day: complete_until(view, day, ingested, now) for day in sorted(partitions)}
+    created = max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))])
+    code = transformation_fingerprint(view)
+
+    computed = compute_rows(spark, lake, view, inputs, limits)
+    problems = schema_problems(view, computed)
+    if problems:
+        refused = Verdict(0, {"schema": False}, problems)
+        entries = [_entry(view, day, created, limits[day], refused, run_id, code, inputs, lake) for day in limits]
+        log_attempts(lake, entries)
+        return entries
+
+    rows = up_to(view, computed, limits, now).cache()
+    try:
+        verdicts = audit(view, rows, limits)
+        good = {day: limits[day] for day in limits if verdicts[day].passed}
+        bad = [day for day in limits if day not in good]
+        if bad:
+            _quarantine(spark, lake, view, rows, {day: verdicts[day] for day in bad}, created)
+        entries = [_entry(view, day, created, limits[day], verdicts[day], run_id, code, inputs, lake) for day in bad]
+        if good:
+            mine = rows.where(F.to_date("event_time").isin(list(good)))
+            passing = [_entry(view, day, created, limits[day], verdicts[day], run_id, code, inputs, lake) for day in good]
+            note = {"run_id": run_id, "entries": msgspec.to_builtins(passing)}
+            changes = commit_changes(spark, lake, view, mine, good, created=created, metadata=note)
+            entries += [_with_changes(entry, changes.version, *changes.rows[entry.partition]) for entry in passing]
+    finally:
+        rows.unpersist()
+    entries.sort(key=lambda e: e.partition)
+    log_attempts(lake, entries)
+    return entries
+
+
+def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:
+    """Log the attempts whose rows were committed but whose run ended before it could say so.
+
+    Returns:
+        All attempts on the view's table, those included.
+    """
+    table = feature_table(view)
+    known = attempts(lake, table)
+    logged = {entry.attempt for entry in known}
+    missing: list[AttemptEntry] = []
+    for commit in lake.open(table).history():
+        note = json.loads(commit.get("userMetadata", "{}"))
+        if "attempt" not in note:
+            continue
+        if note["attempt"] in logged:
+            break  # commits are serial: those before it were logged before it was made
+        # The counts of a commit that was interrupted are not known to it; they are told as they are: unknown.
+        missing += [
+            msgspec.structs.replace(entry, delta_version=commit["version"], changed=-1, retracted=-1)
+            for entry in msgspec.convert(note["entries"], list[AttemptEntry])
+        ]
+    if missing:
+        log_attempts(lake, missing)
+    return known + missing
+
+
+def _times_taken(lake: Lake, view: FeatureView, known: Sequence[AttemptEntry]) -> list[datetime]:
+    committed = last_created(lake, view)
+    return [from_micros(e.attempt) for e in known] + ([committed] if committed is not None else [])
+
+
+def _input_versions(lake: Lake, view: FeatureView) -> dict[str, int]:
+    versions: dict[str, int] = {}
+    for source in view.sources:
+        version = lake.version(raw_table(source))
+        if version is None:
+            raise SourceError(
+                f"feature view {view.ref}: source '{source.name}' has no table {raw_table(source)} in the lake",
+                hint=f"ingest it first: materialize the asset of '{source.name}'",
+            )
+        versions[raw_table(source)] = version
+    return versions
+
+
+def _entry(
+    view: FeatureView, day: date, created: datetime, limit: datetime, verdict: Verdict, run_id: str, code: str,
+    inputs: Mapping[str, int], lake: Lake,
+) -> AttemptEntry:
+    return AttemptEntry(
+        table=feature_table(view),
+        partition=day,
+        attempt=to_micros(created),
+        state="passed" if verdict.passed else "quarantined",
+        complete_until=limit,
+        delta_version=lake.version(feature_table(view)) or 0,
+        rows=verdict.rows,
+        changed=0,
+        retracted=0,
+        run_id=run_id,
+        code=code,
+        inputs=dict(inputs),
+        gates=dict(verdict.gates),
+        reasons=list(verdict.reasons),
+    )
+
+
+def _with_changes(entry: AttemptEntry, version: int, changed: int, retracted: int) -> AttemptEntry:
+    return msgspec.structs.replace(entry, delta_version=version, changed=changed, retracted=retracted)
+
+
+def _quarantine(
+    spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame, refused: Mapping[date, Verdict], created: datetime
+) -> None:
+    """Keep the refused partitions' rows, with the reasons, where nobody reads features from."""
+    days = spark.createDataFrame([(day, list(v.reasons)) for day, v in refused.items()], "event_date date, reasons array<string>")
+    (
+        rows.withColumn("event_date", F.to_date("event_time"))
+        .join(F.broadcast(days), "event_date")
+        .withColumn("view_version", F.lit(view.version))
+        .withColumn("attempt", F.lit(to_micros(created)))
+        .write.format("delta")
+        .mode("append")
+        .option("mergeSchema", "true")
+        .partitionBy("event_date")
+        .save(lake.location(quarantine_table(view)))
+    )
+
+

@@ -1,0 +1,169 @@
+"""Feature tables are bitemporal: a commit adds what changed and never rewrites what was served.
+
+A computed partition is compared with its current rows. An unchanged row is not written again; a changed
+value is a new row of the same (key, event_time) with a later `created_time`; a (key, event_time) that is
+no longer computed gets a retraction. So re-runs are idempotent by content.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F  # noqa: N812
+
+from penstock.clock import from_micros, to_micros
+from penstock.contract.view import FeatureView
+from penstock.dtypes import spark_type
+from penstock.errors import CommitError
+from penstock.offline.lake import RETENTION, Lake, feature_table
+
+# Written into every commit of ours, under Delta's userMetadata.
+METADATA_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit added, per partition: rows in all, and retractions among them."""
+
+    version: int
+    rows: Mapping[date, tuple[int, int]]
+
+
+def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> None:
+    """Make the table of a view version; done already is no error."""
+    table = feature_table(view)
+    if lake.version(table) is not None:
+        return
+    columns = [f"`{key}` {spark_type(dtype)} NOT NULL" for key, dtype in view.entity.join_keys.items()]
+    columns += ["event_time TIMESTAMP NOT NULL", "available_time TIMESTAMP NOT NULL", "created_time TIMESTAMP NOT NULL"]
+    columns += ["attempt BIGINT NOT NULL", "retracted BOOLEAN NOT NULL", "row_digest STRING NOT NULL"]
+    columns += [f"`{f.name}` {spark_type(f.dtype)}" for f in view.features] + ["event_date DATE NOT NULL"]
+    keys = ",".join([*view.entity.join_keys, "event_time", "available_time", "created_time", "attempt"])
+    properties = {**RETENTION, "delta.dataSkippingStatsColumns": keys}
+    listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+    spark.sql(
+        f"CREATE TABLE IF NOT EXISTS delta.`{lake.location(table)}` ({', '.join(columns)}) USING DELTA "
+        f"PARTITIONED BY (event_date) TBLPROPERTIES ({listed})"
+    )
+
+
+def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: int | None = None) -> DataFrame:
+    """All rows of a view's table, retractions and corrected ones included, at a version or the newest."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(lake.location(feature_table(view)))
+
+
+def row_digest(view: FeatureView) -> Column:
+    """A digest of a row's features: equal exactly where all values, nulls included, are equal."""
+    # to_json by itself drops nulls and cuts timestamps to milliseconds.
+    options = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
+    return F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), options), 256), 1, 32)
+
+
+def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
+    """Of each (key, event_time) the row that counts: the greatest (created_time, row_digest); retractions stay."""
+    newest = Window.partitionBy(*view.entity.join_keys, "event_time").orderBy(F.desc("created_time"), F.desc("row_digest"))
+    return rows.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1").drop("_nth")
+
+
+def commit_changes(
+    spark: SparkSession, lake: Lake, view: FeatureView, computed: DataFrame, complete_until: Mapping[date, datetime],
+    *, created: datetime, metadata: Mapping[str, object],
+) -> Changes:
+    """Write what differs between the computed rows of some partitions and the table's current ones.
+
+    Args:
+        spark, lake, view: where to and what.
+        computed: join keys, event_time, features; rows of these partitions up to their `complete_until`.
+        complete_until: the partitions, with the event time up to which they were computed; current rows
+            after it are left alone.
+        created: the attempt's created time, later than any in the table.
+        metadata: goes into the commit's userMetadata.
+
+    Returns:
+        The version that holds the partitions now and what changed; nothing changed: no commit.
+
+    Raises:
+        CommitError: the table moved on while the comparison was made; or a row would lie in the future.
+    """
+    table = feature_table(view)
+    read = lake.version(table)
+    if read is None:
+        raise CommitError(f"{table} does not exist; create it first")
+    changes = _differences(view, computed, read_features(spark, lake, view, read), complete_until)
+    changes = changes.withColumn("created_time", F.lit(created)).withColumn("attempt", F.lit(to_micros(created)))
+    changes = changes.select(*_columns(view)).cache()
+    try:
+        counted = changes.groupBy("event_date").agg(
+            F.count("*").alias("rows"), F.sum(F.col("retracted").cast("int")).alias("retracted"), F.max(F.unix_micros("available_time")).alias("latest")
+        )
+        per_day = {row["event_date"]: row for row in counted.collect()}
+        future = {str(day): from_micros(row["latest"]).isoformat() for day, row in per_day.items() if row["latest"] > to_micros(created)}
+        if future:
+            raise CommitError(f"{table}: rows would become available after now ({created.isoformat()}): {future}")
+        if per_day:
+            _append(lake, view, changes, read, created, metadata)
+    finally:
+        changes.unpersist()
+    version = lake.version(table)
+    assert version is not None
+    return Changes(version, {day: (per_day[day]["rows"], per_day[day]["retracted"]) if day in per_day else (0, 0) for day in complete_until})
+
+
+def _columns(view: FeatureView) -> list[str]:
+    fixed = ["event_time", "available_time", "created_time", "attempt", "retracted", "row_digest"]
+    return [*view.entity.join_keys, *fixed, *view.feature_names, "event_date"]
+
+
+def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, complete_until: Mapping[date, datetime]) -> DataFrame:
+    keys = [*view.entity.join_keys, "event_time"]
+    days = sorted(complete_until)
+    limits = F.create_map(*[F.lit(x) for day in days for x in (day, complete_until[day])])
+    mine = F.col("event_date").between(F.lit(days[0]), F.lit(days[-1])) & F.col("event_date").isin(days)
+    current = current_rows(table.where(mine & (F.col("event_time") <= limits[F.col("event_date")])), view).select(
+        *keys, F.col("row_digest").alias("_digest"), F.col("retracted").alias("_retracted"), F.col("available_time").alias("_available")
+    )
+    delay = f"INTERVAL {view.delay.days * 86_400 + view.delay.seconds} SECOND + INTERVAL {view.delay.microseconds} MICROSECOND"
+    new = computed.withColumn("row_digest", row_digest(view)).withColumn("_new", F.lit(True))
+    both = new.join(current, keys, "full_outer")
+    is_new = F.col("_new").isNotNull()
+    changed = is_new & (F.col("_digest").isNull() | F.col("_retracted") | (F.col("_digest") != F.col("row_digest")))
+    vanished = ~is_new & ~F.col("_retracted")
+    return (
+        both.where(changed | vanished)
+        .withColumn("retracted", ~is_new)
+        .withColumn("available_time", F.expr(f"event_time + {delay}"))
+        .withColumn("row_digest", F.coalesce("row_digest", F.lit("")))
+        .withColumn("event_date", F.to_date("event_time"))
+    )
+
+
+def _append(lake: Lake, view: FeatureView, changes: DataFrame, read: int, created: datetime, metadata: Mapping[str, object]) -> None:
+    table = feature_table(view)
+    if lake.version(table) != read:
+        raise CommitError(
+            f"{table}: another writer committed version {lake.version(table)} while changes against version {read} were computed",
+            hint="run the partition again; runs that write one table share a Dagster pool, so look for a writer outside it",
+        )
+    note = {"format": METADATA_FORMAT, "attempt": to_micros(created), "compared_with": read, **metadata}
+    (
+        changes.repartition("event_date")
+        .sortWithinPartitions("event_date", *view.entity.join_keys, "event_time", "created_time")
+        .write.format("delta")
+        .mode("append")
+        .partitionBy("event_date")
+        .option("userMetadata", json.dumps(note, sort_keys=True, default=str))
+        .save(lake.location(table))
+    )
+
+
+def last_created(lake: Lake, view: FeatureView) -> datetime | None:
+    """The created time of the table's last commit of ours; None: there is none."""
+    for entry in lake.open(feature_table(view)).history():
+        if "userMetadata" in entry:
+            return from_micros(json.loads(entry["userMetadata"])["attempt"])
+    return None

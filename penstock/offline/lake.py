@@ -1,0 +1,62 @@
+"""Where each Delta table of a lake is, and what can be learnt of it without a JVM."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from penstock.contract.source import Source
+from penstock.contract.view import FeatureView
+
+# Delta 4.1 and later refuse time travel beyond the deleted-file retention even where nothing was vacuumed,
+# so both are set when a table is created.
+RETENTION = {
+    "delta.deletedFileRetentionDuration": "interval 400 days",
+    "delta.logRetentionDuration": "interval 400 days",
+    "delta.enableDeletionVectors": "false",
+}
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The folder or URI that holds all Delta tables; names below it are relative and stand in logs and manifests."""
+
+    uri: str
+
+    def location(self, table: str) -> str:
+        """The full location of a table, e.g. of `raw/arrivals`."""
+        return f"{self.uri.rstrip('/')}/{table}"
+
+    def version(self, table: str) -> int | None:
+        """The newest version of a table; None: there is no such table."""
+        try:
+            return DeltaTable(self.location(table), without_files=True).version()
+        except TableNotFoundError:
+            return None
+
+    def open(self, table: str, version: int | None = None) -> DeltaTable:
+        """A table for reading without a JVM, at a version or the newest."""
+        return DeltaTable(self.location(table), version=version)
+
+    def prepare(self, table: str) -> str:
+        """The location of a table about to be written; makes the folder where the lake is a folder."""
+        location = self.location(table)
+        if "://" not in location:
+            Path(location).mkdir(parents=True, exist_ok=True)
+        return location
+
+
+def raw_table(source: Source) -> str:
+    """The table of an ingested source."""
+    return f"raw/{source.name}"
+
+
+def feature_table(view: FeatureView) -> str:
+    """The table of a view version."""
+    return f"features/{view.name}/v{view.version}"
+
+
+def quarantine_table(view: FeatureView) -> str:
+    """Where a view's refused rows are kept."""
+    return f"quarantine/{view.name}"

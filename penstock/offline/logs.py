@@ -1,0 +1,187 @@
+"""The two logs of a lake, appended without a JVM: what was attempted, and what became readable.
+
+`log/attempts` says what is committed: one row per attempt and partition, of views and of ingested
+sources. `log/publications` is a copy of the ledger for joins; the ledger in the online store is the truth.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import write_deltalake
+from deltalake.exceptions import TableNotFoundError
+
+from penstock.clock import from_micros, to_micros
+from penstock.offline.lake import RETENTION, Lake
+from penstock.online.ledger import Publication
+
+ATTEMPTS, PUBLICATIONS = "log/attempts", "log/publications"
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt on one partition of a table.
+
+    Args:
+        table: e.g. `features/carrier_origin_delays/v1`, `raw/arrivals`.
+        partition: the day, UTC.
+        attempt: microseconds of the attempt's created time; greater is later.
+        state: `passed`: committed; `quarantined`: refused, nothing changed.
+        complete_until: of a view: the event time up to which it had all its inputs; of an ingested source:
+            the available time up to which the day's rows are in.
+        delta_version: version of the table that holds its rows.
+        rows: rows the partition has under this attempt (for a view: that count, retractions left out).
+        changed: rows it added, retractions included.
+        retracted: retractions it added.
+        run_id: the run.
+        code: fingerprint of what computed it.
+        inputs: table → Delta version read.
+        gates: check → whether it passed.
+        reasons: why it was refused, a sentence each.
+    """
+
+    table: str
+    partition: date
+    attempt: int
+    state: Literal["passed", "quarantined"]
+    complete_until: datetime
+    delta_version: int
+    rows: int
+    changed: int
+    retracted: int
+    run_id: str
+    code: str
+    inputs: dict[str, int]
+    gates: dict[str, bool]
+    reasons: list[str]
+
+
+_ATTEMPT_SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("partition", pa.date32()),
+        ("attempt", pa.int64()),
+        ("state", pa.string()),
+        ("complete_until", _TIME),
+        ("delta_version", pa.int64()),
+        ("rows", pa.int64()),
+        ("changed", pa.int64()),
+        ("retracted", pa.int64()),
+        ("run_id", pa.string()),
+        ("code", pa.string()),
+        ("inputs", pa.string()),
+        ("gates", pa.string()),
+        ("reasons", pa.list_(pa.string())),
+    ]
+)
+_PUBLICATION_SCHEMA = pa.schema(
+    [
+        ("view", pa.string()),
+        ("version", pa.int64()),
+        ("generation", pa.int64()),
+        ("partition", pa.date32()),
+        ("attempt", pa.int64()),
+        ("complete_until", _TIME),
+        ("readable_at", _TIME),
+        ("run_id", pa.string()),
+        ("keys", pa.int64()),
+    ]
+)
+
+
+def log_attempts(lake: Lake, entries: Sequence[AttemptEntry]) -> None:
+    """Append attempts, all in one commit."""
+    rows = [
+        {**msgspec.structs.asdict(e), "inputs": msgspec.json.encode(e.inputs).decode(), "gates": msgspec.json.encode(e.gates).decode()}
+        for e in entries
+    ]
+    _append(lake, ATTEMPTS, pa.Table.from_pylist(rows, schema=_ATTEMPT_SCHEMA))
+
+
+def attempts(lake: Lake, table: str | None = None) -> list[AttemptEntry]:
+    """The attempts on a table, or on all, by (table, partition, attempt)."""
+    found = _read(lake, ATTEMPTS, None if table is None else pc.field("table") == table)
+    entries = [
+        AttemptEntry(
+            **{
+                **row,
+                "complete_until": row["complete_until"].astimezone(UTC),
+                "inputs": msgspec.json.decode(row["inputs"], type=dict[str, int]),
+                "gates": msgspec.json.decode(row["gates"], type=dict[str, bool]),
+            }
+        )
+        for row in found
+    ]
+    return sorted(entries, key=lambda e: (e.table, e.partition, e.attempt))
+
+
+def newest(entries: Iterable[AttemptEntry], accept: Callable[[AttemptEntry], bool] = lambda _: True) -> dict[date, AttemptEntry]:
+    """Per partition of one table, the latest entry that `accept` accepts."""
+    found: dict[date, AttemptEntry] = {}
+    for entry in entries:
+        if accept(entry) and (entry.partition not in found or entry.attempt > found[entry.partition].attempt):
+            found[entry.partition] = entry
+    return dict(sorted(found.items()))
+
+
+def passed(entry: AttemptEntry) -> bool:
+    """Whether the attempt is committed."""
+    return entry.state == "passed"
+
+
+def copy_publications(lake: Lake, ledger: Sequence[Publication]) -> int:
+    """Append the ledger rows that the copy lacks; returns how many. Repeating it adds nothing."""
+    have = {(p.view, p.version, p.generation, p.partition, p.attempt) for p in publications(lake)}
+    missing = [p for p in ledger if (p.view, p.version, p.generation, p.partition, p.attempt) not in have]
+    rows = [
+        {
+            "view": p.view,
+            "version": p.version,
+            "generation": p.generation,
+            "partition": p.partition,
+            "attempt": p.attempt,
+            "complete_until": from_micros(p.complete_until_us),
+            "readable_at": from_micros(p.readable_at_us),
+            "run_id": p.run_id,
+            "keys": p.keys,
+        }
+        for p in missing
+    ]
+    if rows:
+        _append(lake, PUBLICATIONS, pa.Table.from_pylist(rows, schema=_PUBLICATION_SCHEMA))
+    return len(rows)
+
+
+def publications(lake: Lake, view: str | None = None, version: int | None = None) -> list[Publication]:
+    """The ledger rows that have been copied, of one view version or of all, sorted."""
+    found = _read(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version))
+    return sorted(
+        Publication(
+            view=row["view"],
+            version=row["version"],
+            generation=row["generation"],
+            partition=row["partition"],
+            attempt=row["attempt"],
+            complete_until_us=to_micros(row["complete_until"]),
+            readable_at_us=to_micros(row["readable_at"]),
+            run_id=row["run_id"],
+            keys=row["keys"],
+        )
+        for row in found
+    )
+
+
+def _append(lake: Lake, table: str, rows: pa.Table) -> None:
+    write_deltalake(lake.prepare(table), rows, mode="append", configuration=RETENTION)
+
+
+def _read(lake: Lake, table: str, where: Any) -> list[dict[str, Any]]:
+    try:
+        dataset = lake.open(table).to_pyarrow_dataset()
+    except TableNotFoundError:
+        return []
+    rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()
+    return rows

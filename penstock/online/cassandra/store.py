@@ -1,0 +1,212 @@
+"""Values and the control plane in Cassandra, through one asyncio session per process."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Self, TypeVar
+
+import acsylla
+import msgspec
+
+from penstock.config import Settings
+from penstock.errors import CorruptValue, StoreError
+from penstock.online.cassandra.failures import typed_errors
+from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
+from penstock.online.cassandra.statements import ControlStatements, EntityStatements
+from penstock.online.ledger import Publication, view_version_of
+from penstock.online.store import Slot, Write
+from penstock.registry.serving_state import ServicePointers
+
+IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
+
+_SHELF = "services"
+
+Item = TypeVar("Item")
+
+
+class CassandraStore:
+    """The online store on Cassandra; made by `connect`, bound to the event loop it was made in.
+
+    Every statement runs at LOCAL_QUORUM, so what a write acknowledged the next read sees, whichever
+    node failed between them. With one replica that is the same as LOCAL_ONE.
+    """
+
+    def __init__(self, cluster: acsylla.Cluster, session: acsylla.Session, keyspace: str, control: ControlStatements) -> None:
+        self._cluster = cluster
+        self._session = session
+        self._keyspace = keyspace
+        self._control = control
+        self._entities: dict[str, EntityStatements] = {}
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+
+    @classmethod
+    async def connect(cls, contact_points: Sequence[str], port: int, settings: Settings) -> Self:
+        """A store connected to a cluster; keyspace and control tables are created if they are missing.
+
+        Raises:
+            StoreUnavailable: no contact point answered.
+            StoreError: Cassandra refused the credentials or the schema.
+        """
+        cassandra = settings.cassandra
+        with typed_errors(f"connecting to {', '.join(contact_points)} port {port}"):
+            cluster = acsylla.create_cluster(
+                list(contact_points),
+                port=port,
+                username=cassandra.username,
+                password=None if cassandra.password is None else cassandra.password.reveal(),
+                connect_timeout=cassandra.request_timeout_s,
+                request_timeout=cassandra.request_timeout_s,
+                consistency="LOCAL_QUORUM",
+                load_balance_dc_aware=cassandra.local_datacenter,
+                # The driver logs through a global pointer to its newest cluster object, freed or not;
+                # our callers learn of failures by errors, so it has nothing to say.
+                log_level="critical",
+                application_name="penstock",
+            )
+        try:
+            with typed_errors(f"connecting to {', '.join(contact_points)} port {port}"):
+                session = await cluster.create_session()
+            try:
+                await create_control_tables(session, cassandra)
+                return cls(cluster, session, cassandra.keyspace, await ControlStatements.of(session, cassandra.keyspace))
+            except BaseException:
+                await session.close()
+                raise
+        except BaseException:
+            cluster.destroy()
+            raise
+
+    async def prepare(self, entities: Sequence[str]) -> None:
+        new = sorted(set(entities) - set(self._entities))
+        if new:
+            await create_entity_tables(self._session, self._keyspace, new)
+        for entity in new:
+            self._entities[entity] = await EntityStatements.of(self._session, self._keyspace, entity)
+
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+        statement = self._of(entity).read
+        found: list[dict[Slot, bytes]] = [{} for _ in keys]
+        if not slots:
+            return found
+        wanted = [tuple(slot) for slot in slots]
+
+        async def read_one(position: int) -> None:
+            rows = await self._execute(statement.bind(keys[position], wanted), f"reading {entity}")
+            found[position] = {Slot(view, version, generation): value for view, version, generation, value in rows}
+
+        await _each(read_one, range(len(keys)))
+        return found
+
+    async def write(self, entity: str, writes: Sequence[Write]) -> None:
+        statements = self._of(entity)
+
+        async def write_key(of_key: list[Write]) -> None:
+            # Unlogged and of one partition: one mutation, applied whole, in one round trip.
+            batch = acsylla.create_batch_unlogged()
+            batch.set_is_idempotent(True)
+            with typed_errors(f"writing {entity}"):
+                for write in of_key:
+                    batch.add_statement(_bind_write(statements, write))
+                async with self._slots:
+                    await self._session.execute_batch(batch)
+
+        # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
+        by_key = groupby(sorted(writes, key=attrgetter("key")), key=attrgetter("key"))
+        await _each(write_key, [list(of_key) for _, of_key in by_key])
+
+    async def record(self, publications: Sequence[Publication]) -> None:
+        view_version_of(publications)
+        batch = acsylla.create_batch_unlogged()  # one partition, so atomic without a batch log
+        batch.set_is_idempotent(True)
+        with typed_errors("recording a publication"):
+            for row in publications:
+                address = (row.view, row.version, row.generation, row.partition, row.attempt)
+                rest = (row.complete_until_us, row.readable_at_us, row.run_id, row.keys)
+                batch.add_statement(self._control.record.bind(*address, *rest, -row.readable_at_us))
+            await self._session.execute_batch(batch)
+
+    async def publications(self, view: str, version: int) -> list[Publication]:
+        rows = await self._execute(self._control.publications.bind(view, version), "reading the ledger")
+        return [
+            Publication(
+                view=view,
+                version=version,
+                generation=generation,
+                partition=partition,
+                attempt=attempt,
+                complete_until_us=complete_until_us,
+                readable_at_us=readable_at_us,
+                run_id=run_id,
+                keys=keys,
+            )
+            for generation, partition, attempt, complete_until_us, readable_at_us, run_id, keys in rows
+        ]
+
+    async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
+        await self._execute(self._control.put_snapshot.bind(fingerprint, document), "writing a registry snapshot")
+
+    async def snapshot(self, fingerprint: str) -> bytes | None:
+        rows = await self._execute(self._control.snapshot.bind(fingerprint), "reading a registry snapshot")
+        return rows[0][0] if rows else None
+
+    async def set_pointers(self, pointers: ServicePointers) -> None:
+        row = (_SHELF, pointers.service, msgspec.json.encode(pointers), pointers.changed_at_us)
+        await self._execute(self._control.set_pointers.bind(*row), "setting a service's pointers")
+
+    async def pointers(self) -> list[ServicePointers]:
+        rows = await self._execute(self._control.pointers.bind(_SHELF), "reading the services' pointers")
+        try:
+            return [msgspec.json.decode(document, type=ServicePointers) for (document,) in rows]
+        except msgspec.DecodeError as error:
+            raise CorruptValue(f"a service's pointers are not as this Penstock writes them: {error}") from None
+
+    async def close(self) -> None:
+        with typed_errors("closing the session"):
+            await self._session.close()
+        self._cluster.destroy()  # else two pairs of sockets stay open in the event loop
+
+    def _of(self, entity: str) -> EntityStatements:
+        statements = self._entities.get(entity)
+        if statements is None:
+            raise StoreError(f"entity '{entity}' has no table; call prepare(['{entity}']) first")
+        return statements
+
+    async def _execute(self, statement: acsylla.Statement, doing: str) -> list[tuple[Any, ...]]:
+        """All rows, of all pages."""
+        rows: list[tuple[Any, ...]] = []
+        with typed_errors(doing):
+            while True:
+                async with self._slots:
+                    page = await self._session.execute(statement)
+                rows += [row.as_tuple() for row in page]
+                if not page.has_more_pages():
+                    return rows
+                statement.set_page_state(page.page_state())
+
+
+def _bind_write(statements: EntityStatements, write: Write) -> acsylla.Statement:
+    if write.value is None:
+        return statements.delete.bind(write.token, write.key, *write.slot)
+    return statements.put.bind(write.key, *write.slot, write.value, write.token)
+
+
+async def _each(do: Callable[[Item], Awaitable[None]], items: Sequence[Item]) -> None:
+    """`do` for every item, at most IN_FLIGHT at once; the first failure cancels the rest and is raised.
+
+    A few workers draw from the items: a task per item would cost a bulk write a million tasks.
+    """
+    if len(items) == 1:
+        return await do(items[0])
+    remaining = iter(items)
+
+    async def work() -> None:
+        for item in remaining:
+            await do(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(IN_FLIGHT, len(items))):
+                group.create_task(work())
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -1,0 +1,169 @@
+"""Bytes of the online store: keys no two of which are alike, and values no damage of which goes unseen.
+
+    key    format u8 | per join key: type u8, length u32, payload
+    value  format u8 | schema_id u32 | event_time i64 | attempt i64 | crc32 u32 | msgpack list
+
+All integers are big-endian. The checksum covers everything but itself.
+"""
+
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from penstock.clock import to_micros
+from penstock.dtypes import accepts
+from penstock.errors import CorruptValue, InvalidEntity, PublicationError
+
+KEY_FORMAT = 1
+VALUE_FORMAT = 1
+MAX_KEY_BYTES = 65_535  # Cassandra's limit for a partition key
+
+REVISIONS = 1000  # how many revisions of one event time a write token can tell apart
+
+_TAGS = {"bool": 1, "int32": 2, "int64": 3, "string": 4, "timestamp": 5}
+_PART = struct.Struct(">BI")
+_INT64 = struct.Struct(">q")
+_HEADER = struct.Struct(">BIqq")
+_CRC = struct.Struct(">I")
+_BODY = _HEADER.size + _CRC.size
+
+_encode_values = msgspec.msgpack.Encoder().encode
+_decode_values = msgspec.msgpack.Decoder(list).decode
+
+
+def encode_key(join_keys: Sequence[tuple[str, str]], values: Sequence[object]) -> bytes:
+    """The bytes of one entity's join key; two keys that differ in any value or type differ in bytes.
+
+    Args:
+        join_keys: name and dtype of each part, in the entity's order.
+        values: one per join key, of exactly its dtype: True is no integer, 1 no string.
+
+    Raises:
+        InvalidEntity: a value is missing, of another type, or too long; names key, value and dtype.
+    """
+    if len(values) != len(join_keys):
+        raise InvalidEntity(f"{len(values)} value(s) for {len(join_keys)} join key(s): {', '.join(name for name, _ in join_keys)}")
+    parts = [bytes((KEY_FORMAT,))]
+    for (name, dtype), value in zip(join_keys, values, strict=True):
+        payload = _key_payload(name, dtype, value)
+        parts += (_PART.pack(_TAGS[dtype], len(payload)), payload)
+    key = b"".join(parts)
+    if len(key) > MAX_KEY_BYTES:
+        names = ", ".join(name for name, _ in join_keys)
+        raise InvalidEntity(f"join key ({names}) takes {len(key)} bytes; at most {MAX_KEY_BYTES} are allowed")
+    return key
+
+
+def _key_payload(name: str, dtype: str, value: object) -> bytes:
+    # Subclasses are refused: a pandas Timestamp has nanoseconds, and two of them would share a key.
+    if dtype not in _TAGS or not accepts(dtype, value) or (dtype == "timestamp" and type(value) is not datetime):
+        raise InvalidEntity(f"join key '{name}' is {dtype}, got {_shown(value)}")
+    try:
+        match value:
+            case bool():
+                return bytes((value,))
+            case int():
+                return _INT64.pack(value)
+            case datetime():
+                return _INT64.pack(to_micros(value))
+        return str(value).encode()
+    except UnicodeEncodeError:
+        raise InvalidEntity(f"join key '{name}' is {dtype}, got text that is not valid Unicode") from None
+    except OverflowError:  # the year 1 or 9999, in a zone that puts it outside UTC's years
+        raise InvalidEntity(f"join key '{name}' is {dtype}, got {_shown(value)}, which UTC cannot tell") from None
+
+
+class Stored(NamedTuple):
+    """A decoded value.
+
+    Args:
+        schema_id: what the positions of `values` mean.
+        event_time_us: when the values were true.
+        attempt: which attempt computed them.
+        values: one per feature of the view, in its order.
+    """
+
+    schema_id: int
+    event_time_us: int
+    attempt: int
+    values: list[object]
+
+
+def encode_value(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object]) -> bytes:
+    """The bytes of one view's values of one entity; `decode_value` gives back exactly what went in.
+
+    Args:
+        values: None, bool, 64-bit int, float (NaN and infinities as they are), str, timezone-aware
+            datetime (to the microsecond), or a list of these.
+
+    Raises:
+        PublicationError: a value is of any other type, which msgpack would silently turn into another.
+    """
+    for position, value in enumerate(values):
+        if not _storable(value):
+            raise PublicationError(f"feature {position + 1} of {len(values)}: {_shown(value)} cannot be stored online")
+    try:
+        header = _HEADER.pack(VALUE_FORMAT, schema_id, event_time_us, attempt)
+        body = _encode_values(list(values))
+    except (struct.error, UnicodeEncodeError, OverflowError) as error:
+        raise PublicationError(f"a value cannot be stored online: {error}") from None
+    return header + _CRC.pack(crc32(body, crc32(header))) + body
+
+
+def decode_value(blob: bytes) -> Stored:
+    """What `encode_value` was given.
+
+    Raises:
+        CorruptValue: the bytes are damaged, cut short, or of an unknown format.
+    """
+    if len(blob) <= _BODY:
+        raise CorruptValue(f"a stored value of {len(blob)} bytes; the shortest has {_BODY + 1}")
+    header, body = blob[: _HEADER.size], blob[_BODY:]
+    if _CRC.unpack_from(blob, _HEADER.size)[0] != crc32(body, crc32(header)):
+        raise CorruptValue("a stored value does not pass its checksum")
+    version, schema_id, event_time_us, attempt = _HEADER.unpack(header)
+    if version != VALUE_FORMAT:
+        raise CorruptValue(f"a stored value of format {version}; this Penstock reads format {VALUE_FORMAT}")
+    try:
+        return Stored(schema_id, event_time_us, attempt, _decode_values(body))
+    except msgspec.DecodeError as error:
+        raise CorruptValue(f"a stored value passes its checksum and is not a list: {error}") from None
+
+
+def write_token(event_time_us: int, revision: int) -> int:
+    """What orders the writes of one key: later event times first, then later corrections of the same one.
+
+    Raises:
+        PublicationError: the event time was revised 1000 times, or lies outside the years a token can tell.
+    """
+    if not 0 <= revision < REVISIONS:
+        raise PublicationError(
+            f"revision {revision} of event time {event_time_us} µs; a key's event time can be revised {REVISIONS - 1} times",
+            hint="find what rewrites this key so often, then publish the view under a new generation",
+        )
+    token = event_time_us * REVISIONS + revision
+    if not -(2**63) < token < 2**63:
+        raise PublicationError(f"event time {event_time_us} µs is outside 1677..2262, the years a write token can tell apart")
+    return token
+
+
+_SCALARS = (bool, int, float, str, datetime, type(None))
+
+
+def _storable(value: object) -> bool:
+    if type(value) is list:
+        return all(type(item) is not list and _storable(item) for item in value)
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    if type(value) is datetime:
+        return value.utcoffset() is not None
+    return type(value) in _SCALARS
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:80] + '…'} ({type(value).__name__})"

@@ -1,0 +1,1 @@
+"""The rule of time for a whole spine."""

@@ -1,0 +1,1 @@
+"""Bringing computed partitions online: what is due, how it is written, what is recorded."""

@@ -1,0 +1,47 @@
+"""Which partitions should be published now: committed by an attempt newer than the one online."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from penstock.offline.logs import AttemptEntry, newest, passed
+from penstock.online.ledger import Publication, latest
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a view has to publish, and what it holds back.
+
+    Args:
+        ready: days to publish, ascending, each with the attempt to publish.
+        held: days whose newest attempt was refused → why; what is online of them stays.
+    """
+
+    ready: dict[date, int]
+    held: dict[date, str]
+
+
+def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication]) -> Due:
+    """What of a view version is due, from its attempts and its ledger rows of one generation."""
+    entries = list(attempts)
+    online = latest(published)
+    ready = {
+        day: entry.attempt
+        for day, entry in newest(entries, passed).items()
+        if day not in online or entry.attempt > online[day].attempt
+    }
+    held = {
+        day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"
+    }
+    return Due(ready, held)
+
+
+def contiguous(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Ranges (first, last) of consecutive days, ascending."""
+    ranges: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if ranges and day == ranges[-1][1] + timedelta(days=1):
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges

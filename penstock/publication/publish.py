@@ -1,0 +1,185 @@
+"""One publication of one view: evaluate, write, read a sample back, record.
+
+    due ──► evaluate at now ──► write (Spark executors) ──► read a sample back ──► ledger row ──► its Delta copy
+              ▲                                                       │
+              └───────────── the ledger moved meanwhile ◄─────────────┘
+
+The ledger row, written last, is what makes the attempt readable. Killed before it, each key holds its old or
+its new value, and the next run writes the same values at the same tokens again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeAlias, TypeVar
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock.clock import Clock, to_micros
+from penstock.contract.fingerprint import schema_id
+from penstock.contract.view import FeatureView
+from penstock.errors import PublicationError
+from penstock.offline.commit import read_features
+from penstock.offline.lake import Lake, feature_table
+from penstock.offline.logs import attempts, copy_publications, newest, passed
+from penstock.online.codec import encode_key, encode_value, write_token
+from penstock.online.ledger import Publication, latest
+from penstock.online.store import OnlineStore, Slot, Write
+from penstock.publication.evaluate import values_to_write
+
+Connect: TypeAlias = Callable[[], Awaitable[OnlineStore]]
+"""Opens a store; it crosses to Spark's workers, so it must be picklable."""
+
+T = TypeVar("T")
+
+SAMPLE = 20  # keys read back from what each Spark task wrote
+_WRITE_AT_ONCE = 2_000
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a publication did: the days it made readable, the keys it wrote and deleted, the sample it read back."""
+
+    rows: tuple[Publication, ...]
+    written: int
+    deleted: int
+    read_back: int
+
+
+def with_store(connect: Connect, use: Callable[[OnlineStore], Awaitable[T]]) -> T:
+    """What `use` gives, on a store that is closed afterwards."""
+
+    async def run() -> T:
+        store = await connect()
+        try:
+            return await use(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def publish(
+    spark: SparkSession, lake: Lake, view: FeatureView, partitions: Sequence[date], *, connect: Connect, clock: Clock, run_id: str,
+    generation: int = 1,
+) -> Published:
+    """Bring the newest committed attempts of some days online.
+
+    Args:
+        spark, lake, view: with what, from where and what.
+        partitions: days; those not committed, or online already, are left out.
+        connect: opens the store.
+        clock: tells when the attempt became readable.
+        run_id: recorded in the ledger.
+        generation: which fill of the view version.
+
+    Returns:
+        What was done; running it again does nothing.
+
+    Raises:
+        StoreUnavailable: the store does not answer; the ledger is unchanged.
+        PublicationError: a value read back is not the one written, a key was changed 1000 times at one event
+            time, or other publications kept moving the ledger.
+    """
+    with_store(connect, lambda store: store.prepare([view.entity.name]))
+    for _ in range(_TRIES):
+        ledger = with_store(connect, lambda store: store.publications(view.name, view.version))
+        online = {day: row.attempt for day, row in latest(p for p in ledger if p.generation == generation).items()}
+        entries = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
+        committed = newest(entries)
+        due = {day: committed[day] for day in partitions if day in committed and committed[day].attempt > online.get(day, 0)}
+        if not due:
+            copy_publications(lake, ledger)
+            return Published((), 0, 0, 0)
+        publishing = {day: entry.attempt for day, entry in due.items()}
+        written = deleted = read_back = 0
+        if any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
+            rows_of_view = read_features(spark, lake, view, lake.version(feature_table(view)))
+            values = values_to_write(spark, view, rows_of_view, publishing, online)
+            written, deleted, read_back = _write(values, view, connect, generation)
+        if with_store(connect, lambda store: store.publications(view.name, view.version)) != ledger:
+            continue  # what we evaluated may have missed rows that are readable now
+        rows = tuple(
+            Publication(
+                view=view.name,
+                version=view.version,
+                generation=generation,
+                partition=day,
+                attempt=entry.attempt,
+                complete_until_us=to_micros(entry.complete_until),
+                readable_at_us=max(to_micros(clock.now()), entry.attempt),
+                run_id=run_id,
+                keys=written + deleted,
+            )
+            for day, entry in due.items()
+        )
+        with_store(connect, lambda store, rows=rows: store.record(rows))  # type: ignore[misc]
+        copy_publications(lake, [*ledger, *rows])
+        return Published(rows, written, deleted, read_back)
+    raise PublicationError(
+        f"{view.ref}: the ledger moved during each of {_TRIES} evaluations",
+        hint="publications of one view are serial; look for a publisher outside the Dagster pool",
+    )
+
+
+def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int) -> tuple[int, int, int]:
+    counts = values.mapInArrow(_writer(view, connect, generation), "written bigint, deleted bigint, read_back bigint")
+    total = [0, 0, 0]
+    for row in counts.groupBy().sum("written", "deleted", "read_back").collect():
+        total = [n or 0 for n in row]
+    return total[0], total[1], total[2]
+
+
+def _writer(view: FeatureView, connect: Connect, generation: int) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    # Only plain values cross to the workers: definitions may live in modules they cannot import.
+    entity, join_keys = view.entity.name, list(view.entity.join_keys.items())
+    names, schema, slot = list(view.feature_names), schema_id(view), Slot(view.name, view.version, generation)
+
+    def write_of(row: Mapping[str, Any]) -> Write:
+        key = encode_key(join_keys, [row[name] for name, _ in join_keys])
+        token = write_token(row["e_us"], row["revision"])
+        if row["event_time_us"] is None:
+            return Write(key, slot, token, None)
+        values = [row["_values"][name] for name in names]
+        return Write(key, slot, token, encode_value(schema, row["event_time_us"], row["attempt"], values))
+
+    async def write_all(batches: Iterator[Any]) -> tuple[int, int, int]:
+        store: OnlineStore | None = None
+        written = deleted = 0
+        sample: list[Write] = []
+        try:
+            for batch in batches:
+                for start in range(0, batch.num_rows, _WRITE_AT_ONCE):
+                    if store is None:
+                        store = await connect()
+                        await store.prepare([entity])
+                    writes = [write_of(row) for row in batch.slice(start, _WRITE_AT_ONCE).to_pylist()]
+                    await store.write(entity, writes)
+                    gone = sum(write.value is None for write in writes)
+                    written, deleted = written + len(writes) - gone, deleted + gone
+                    sample += writes[: SAMPLE - len(sample)]
+            if store is not None:
+                await _read_back(store, entity, slot, sample)
+        finally:
+            if store is not None:
+                await store.close()
+        return written, deleted, len(sample)
+
+    def task(batches: Iterator[Any]) -> Iterator[Any]:
+        written, deleted, read_back = asyncio.run(write_all(batches))
+        yield pa.RecordBatch.from_pydict({"written": [written], "deleted": [deleted], "read_back": [read_back]})
+
+    return task
+
+
+async def _read_back(store: OnlineStore, entity: str, slot: Slot, sample: Sequence[Write]) -> None:
+    found = await store.read(entity, [write.key for write in sample], [slot])
+    wrong = [write.key.hex() for write, values in zip(sample, found, strict=True) if values.get(slot) != write.value]
+    if wrong:
+        raise PublicationError(
+            f"{len(wrong)} of {len(sample)} values read back from {slot.view}@{slot.version} are not the ones written, e.g. key {wrong[0]}",
+            hint="another writer may hold a greater token for these keys; nothing was recorded, run the publication again",
+        )

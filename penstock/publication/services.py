@@ -1,0 +1,45 @@
+"""Letting services be served: their definitions and pointers in the control plane."""
+
+from collections.abc import Mapping
+
+from penstock.online.store import OnlineStore
+from penstock.registry.serving_state import Pointer, ServicePointers
+from penstock.registry.snapshot import ServiceEntry, Snapshot
+
+
+async def publish_services(store: OnlineStore, snapshot: Snapshot, now_us: int, *, generation: int = 1) -> Mapping[str, bool]:
+    """Point every service whose views all have something online at them, under this snapshot.
+
+    Args:
+        store: the control plane.
+        snapshot: the definitions to serve.
+        now_us: microseconds; recorded as the time of the change.
+        generation: the fill of each view version to read.
+
+    Returns:
+        Service → whether it is served now; one that lacks a view is left as it was.
+    """
+    fingerprint = snapshot.fingerprint
+    serving = {row.service: row for row in await store.pointers()}
+    served: dict[str, bool] = {}
+    for service in snapshot.services:
+        if not await _is_online(store, service):
+            served[service.name] = False
+            continue
+        pointers = [Pointer(view=s.view, version=s.version, generation=generation) for s in service.selection]
+        before = serving.get(service.name)
+        if before is None or before.snapshot != fingerprint or before.pointers != pointers:
+            await store.put_snapshot(fingerprint, snapshot.to_json())
+            changed = max(now_us, before.changed_at_us + 1 if before is not None else 0)
+            await store.set_pointers(
+                ServicePointers(service=service.name, snapshot=fingerprint, pointers=pointers, changed_at_us=changed)
+            )
+        served[service.name] = True
+    return served
+
+
+async def _is_online(store: OnlineStore, service: ServiceEntry) -> bool:
+    for selection in service.selection:
+        if not await store.publications(selection.view, selection.version):
+            return False
+    return True

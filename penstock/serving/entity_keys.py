@@ -1,0 +1,57 @@
+"""An entity of a request as the key of the online store."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from penstock.clock import parse_instant
+from penstock.errors import InvalidEntity
+from penstock.online.codec import encode_key
+
+_FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{7,}")
+
+
+def require_known_keys(entity: Mapping[str, object], position: int, join_keys: Mapping[str, str]) -> None:
+    """Refuse an entity that names what is no join key of the service: a misspelt key must not be ignored.
+
+    Raises:
+        InvalidEntity: names the key and those there are.
+    """
+    unknown = [name for name in entity if name not in join_keys]
+    if unknown:
+        expected = ", ".join(f"'{name}' ({dtype})" for name, dtype in join_keys.items())
+        raise InvalidEntity(f"entity {position}: {', '.join(map(repr, unknown))} is no join key of this service; it has {expected}")
+
+
+def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tuple[str, str]]) -> bytes:
+    """The bytes of the entity's key.
+
+    Args:
+        entity: join key → value as JSON gave it; a timestamp is ISO 8601 text with an offset.
+        position: which entity of the request, from 0, for messages.
+        join_keys: name and dtype, in the order they are encoded.
+
+    Raises:
+        InvalidEntity: a join key is missing or of another type.
+    """
+    missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
+    if missing:
+        raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}")
+    values = [_typed(name, dtype, entity[name], position) for name, dtype in join_keys]
+    try:
+        return encode_key(join_keys, values)
+    except InvalidEntity as error:
+        raise InvalidEntity(f"entity {position}: {error.message}") from None
+
+
+def _typed(name: str, dtype: str, value: object, position: int) -> object:
+    if dtype != "timestamp" or type(value) is not str:
+        return value
+    try:
+        if _FINER_THAN_MICROSECONDS.search(value):
+            raise ValueError("finer than microseconds")  # fromisoformat would cut it, and two keys become one
+        return parse_instant(value)
+    except (ValueError, OverflowError):
+        raise InvalidEntity(
+            f"entity {position}: join key '{name}' is timestamp, got {value[:80]!r}; "
+            "expected ISO 8601 with an offset, e.g. '2013-01-01T12:00:00Z'"
+        ) from None

@@ -1,0 +1,138 @@
+"""ASGI in a few lines: a request's body up to a limit, an answer, an error as a status and JSON."""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from penstock.errors import (
+    ContractMismatch,
+    InvalidEntity,
+    MalformedRequest,
+    NotAuthenticated,
+    NotAuthorized,
+    RequestError,
+    RequestTooLarge,
+    TooManyEntities,
+    Unavailable,
+    UnknownFeature,
+    UnknownService,
+    error_code,
+)
+from penstock.serving.messages import ErrorBody, ErrorDetail
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+JSON = b"application/json"
+RETRY_AFTER_S = 1
+
+STATUS: dict[type[RequestError], int] = {
+    RequestError: 400,
+    MalformedRequest: 400,
+    InvalidEntity: 400,
+    NotAuthenticated: 401,
+    NotAuthorized: 403,
+    UnknownService: 404,
+    UnknownFeature: 404,
+    ContractMismatch: 409,
+    RequestTooLarge: 413,
+    TooManyEntities: 413,  # the same remedy as a large body: ask for less at once
+    Unavailable: 503,
+}
+
+INTERNAL_ERROR = "internal_error"
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+# A client that is still sending cannot read our answer: closing at once would reset the connection.
+# So a body over the limit is thrown away as it comes, up to this many times the limit, then cut.
+_DRAINED = 8
+
+
+class Disconnected(Exception):  # noqa: N818
+    """The client went away before it had sent its request."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What is sent back.
+
+    Args:
+        code: how the request is counted: `ok`, or an error's code.
+    """
+
+    status: int
+    body: bytes
+    code: str = "ok"
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """A request header's value; None if it is not there or not given exactly once."""
+    values = [value for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None
+
+
+def request_id_of(scope: Scope) -> str:
+    """The caller's `X-Request-Id` if it is safe to repeat, else a new one."""
+    given = header(scope, b"x-request-id")
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestTooLarge: it is, or says it is, larger than `limit` bytes; never more than that is held.
+        Disconnected: the client went away.
+    """
+    body, seen = bytearray(), 0
+    too_large = int(length) > limit if (length := header(scope, b"content-length") or b"").isdigit() else False
+    more = True
+    while more and seen <= _DRAINED * limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        seen += len(chunk)
+        too_large = too_large or seen > limit
+        if not too_large:
+            body += chunk
+    if too_large:
+        raise RequestTooLarge(f"the request's body is larger than {limit} bytes", hint="split the request")
+    return bytes(body)
+
+
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+    """Send the whole answer."""
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", request_id.encode()),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def refusal(error: RequestError, request_id: str) -> Reply:
+    """The answer to a request that cannot be answered as asked."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, Unavailable):
+        headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
+    elif isinstance(error, NotAuthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    return failure(STATUS[type(error)], error_code(type(error)), error.message, error.hint, request_id, headers)
+
+
+def failure(
+    status: int, code: str, message: str, hint: str, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Reply:
+    """An answer with an error in it."""
+    body = ErrorBody(error=ErrorDetail(code=code, message=message, hint=hint, request_id=request_id))
+    return Reply(status, msgspec.json.encode(body), code, JSON, headers)

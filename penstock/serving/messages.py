@@ -1,0 +1,154 @@
+"""What the gateway is asked and what it answers, as JSON over HTTP.
+
+A request with a field that is not listed here is refused: a misspelt one must not be ignored.
+A response repeats nothing per value that is the same for a view: times and attempts stand per row
+and view, in the order of `views`; values and statuses per row and feature, in the order of `features`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+JoinKeyValue = bool | int | float | str | None
+"""What JSON can give for a join key; a timestamp is ISO 8601 text with an offset."""
+
+
+class Status(StrEnum):
+    """What a served value is."""
+
+    PRESENT = "PRESENT"
+    """The newest value, within its ttl, of a view within its freshness SLA."""
+    NULL = "NULL"
+    """As PRESENT, and the value is null."""
+    STALE = "STALE"
+    """The newest value (or null) online, within its ttl; the view is later than its freshness SLA."""
+    DEFAULT = "DEFAULT"
+    """The declared default: the online store could not answer."""
+    NOT_FOUND = "NOT_FOUND"
+    """Null: no value is known, or it is past its ttl (then its event time is given)."""
+    ERROR = "ERROR"
+    """Null: the stored value is damaged, or the store could not answer and the view has no default."""
+
+
+class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of `POST /v1/features`.
+
+    Args:
+        service: the feature service.
+        entities: one row each: join key → value.
+        contract: the contract fingerprint the caller was built for; another one being served is an error.
+        features: which features, as `<view>__<feature>`; default: all of the service.
+    """
+
+    service: str
+    entities: list[dict[str, JoinKeyValue]]
+    contract: str | None = None
+    features: list[str] | None = None
+
+
+class ServedView(msgspec.Struct, kw_only=True):
+    """A view the response read; with a row's `attempts` it says exactly what to replay.
+
+    Args:
+        features: the positions of its features in the response's `features`.
+        complete_until: up to which event time the view was complete; null: nothing was published.
+    """
+
+    view: str
+    version: int
+    generation: int
+    complete_until: datetime | None
+    features: list[int]
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """The answer for one entity.
+
+    Args:
+        values, statuses: per feature.
+        event_times, ages_s, attempts: per view; null where no value was found.
+    """
+
+    values: list[Any]
+    statuses: list[Status]
+    event_times: list[datetime | None]
+    ages_s: list[float | None]
+    attempts: list[int | None]
+
+
+class FeatureResponse(msgspec.Struct, kw_only=True):
+    """Body of the answer to `POST /v1/features`.
+
+    Args:
+        contract, snapshot: fingerprints of what is being served.
+        now: the time the values were judged at.
+        features, dtypes: the columns of the rows; a value of dtype `timestamp` is ISO 8601 text.
+        views: the views they come from.
+        rows: one per entity of the request, in its order.
+    """
+
+    service: str
+    contract: str
+    snapshot: str
+    now: datetime
+    features: list[str]
+    dtypes: list[str]
+    views: list[ServedView]
+    rows: list[Row]
+
+
+class ServedFeature(msgspec.Struct, kw_only=True):
+    """A feature as `GET /v1/services/{name}` describes it."""
+
+    name: str
+    dtype: str
+    unit: str
+    default: Any
+    ttl_s: float | None
+    description: str
+
+
+class ServiceSummary(msgspec.Struct, kw_only=True):
+    """A feature service in the list of `GET /v1/services`."""
+
+    name: str
+    contract: str
+    snapshot: str
+    owner: str
+    description: str
+
+
+class ServiceDescription(msgspec.Struct, kw_only=True):
+    """Body of `GET /v1/services/{name}`: what a caller may ask and will get."""
+
+    name: str
+    contract: str
+    snapshot: str
+    owner: str
+    description: str
+    join_keys: dict[str, str]
+    features: list[ServedFeature]
+    views: list[ServedView]
+
+
+class ServiceList(msgspec.Struct, kw_only=True):
+    """Body of `GET /v1/services`: the services the caller may read."""
+
+    services: list[ServiceSummary]
+
+
+class ErrorDetail(msgspec.Struct, kw_only=True):
+    """What went wrong; `code` is the error class's name, see `penstock.errors.REQUEST_ERRORS`."""
+
+    code: str
+    message: str
+    hint: str
+    request_id: str
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    """Body of every answer that is not 200."""
+
+    error: ErrorDetail

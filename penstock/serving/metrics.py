@@ -1,0 +1,82 @@
+"""What the gateway counts. No label is taken from a request: their number is bounded by the registry."""
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from penstock.online.store import Slot
+from penstock.registry.serving_state import ServingState
+from penstock.serving.lookup import Answer, Reader
+
+# Finer than the client's defaults: p99 is to be under 10 ms.
+_BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+UNKNOWN = "unknown"
+"""The service label of a request for none that is published."""
+
+
+class GatewayMetrics:
+    """The metrics of one gateway, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        to = {"registry": self._registry}
+        self._requests = Counter("penstock_gateway_requests", "Requests, by service and outcome", ["service", "code"], **to)
+        self._duration = Histogram(
+            "penstock_gateway_request_duration_seconds", "From the request's headers to its answer", ["service"], buckets=_BUCKETS_S, **to
+        )
+        self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, **to)
+        self._values = Counter("penstock_feature_values", "Values served, by view and status", ["view", "status"], **to)
+        self._problems = Counter("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], **to)
+        self._refresh_failures = Counter("penstock_state_refresh_failures", "Looks at the control plane that failed", **to)
+        self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", **to)
+        self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], **to)
+
+    def request(self, service: str, code: str, seconds: float) -> None:
+        """Count an answered request; `service` must be a published one or UNKNOWN."""
+        self._requests.labels(service, code).inc()
+        self._duration.labels(service).observe(seconds)
+
+    def answer(self, answer: Answer) -> None:
+        """Count the values and problems of a response."""
+        for view in answer.response.views:
+            statuses: dict[str, int] = {}
+            for row in answer.response.rows:
+                for position in view.features:
+                    statuses[row.statuses[position]] = statuses.get(row.statuses[position], 0) + 1
+            for status, count in statuses.items():
+                self._values.labels(view.view, status).inc(count)
+        for (name, problem), count in answer.problems.items():
+            self._problems.labels(name, problem).inc(count)
+
+    def refreshed(self, state: ServingState, now_s: float) -> None:
+        """Note a look at the control plane that succeeded."""
+        self._refreshed.set(now_s)
+        for (view, version, _), watermark_us in sorted(state.complete_until_us.items()):  # the newest generation stays
+            self._complete.labels(f"{view}@{version}").set(watermark_us / 1_000_000)
+
+    def refresh_failed(self) -> None:
+        """Count a look at the control plane that failed."""
+        self._refresh_failures.inc()
+
+    def timed(self, reader: Reader) -> Reader:
+        """`reader`, with the time of each read observed."""
+        return _Timed(reader, self._read)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Timed:
+    def __init__(self, reader: Reader, seconds: Histogram) -> None:
+        self._reader = reader
+        self._seconds = seconds
+
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+        start = perf_counter()
+        try:
+            return await self._reader.read(entity, keys, slots)
+        finally:
+            self._seconds.observe(perf_counter() - start)

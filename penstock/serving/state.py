@@ -1,0 +1,106 @@
+"""The serving state: read from the control plane as a whole, replaced as a whole, never going back."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from penstock.errors import PenstockError, RegistryError, StoreError
+from penstock.online.ledger import Publication, complete_until_us
+from penstock.online.store import OnlineStore
+from penstock.registry.serving_state import ServicePointers, ServingState
+from penstock.registry.snapshot import Snapshot, load_snapshot
+
+logger = logging.getLogger(__name__)
+
+EMPTY = ServingState(snapshots={}, services={}, complete_until_us={})
+
+
+class StateKeeper:
+    """Holds the newest serving state there is.
+
+    A store that does not answer, a snapshot that cannot be read, or pointers that do not fit their
+    snapshot leave what was being served as it was; each is logged once and counted.
+
+    Args:
+        store: the control plane.
+        on_failure: told of each refresh that failed, in whole or for one service.
+    """
+
+    def __init__(self, store: OnlineStore, on_failure: Callable[[], None] = lambda: None) -> None:
+        self.state: ServingState | None = None
+        self._store = store
+        self._on_failure = on_failure
+        self._complaints: dict[str, str] = {}
+
+    async def refresh(self) -> bool:
+        """Look at the control plane once; whether it could be read.
+
+        `state` is None until the first look that could.
+        """
+        before = self.state if self.state is not None else EMPTY
+        try:
+            self.state = await self._load(before)
+        except StoreError as error:
+            self._complain("", error)
+            return False
+        self._complaints.pop("", None)
+        return True
+
+    async def _load(self, before: ServingState) -> ServingState:
+        services = dict(before.services)
+        snapshots = dict(before.snapshots)
+        for pointers in await self._store.pointers():
+            served = services.get(pointers.service)
+            if served is not None and served.changed_at_us >= pointers.changed_at_us:
+                continue  # a replica that lags behind
+            try:
+                snapshots |= await self._snapshot_of(pointers, snapshots)
+            except RegistryError as error:
+                self._complain(pointers.service, error)
+                continue
+            services[pointers.service] = pointers
+            self._complaints.pop(pointers.service, None)
+        snapshots = {pointers.snapshot: snapshots[pointers.snapshot] for pointers in services.values()}
+        await self._store.prepare(_entities(services, snapshots))
+        return ServingState(snapshots=snapshots, services=services, complete_until_us=await self._watermarks(services))
+
+    async def _snapshot_of(self, pointers: ServicePointers, known: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
+        snapshot = known.get(pointers.snapshot)
+        if snapshot is None:
+            document = await self._store.snapshot(pointers.snapshot)
+            if document is None:
+                raise RegistryError(f"registry snapshot '{pointers.snapshot}' is not in the store")
+            snapshot = load_snapshot(document)
+        _require_fit(pointers, snapshot)
+        return {pointers.snapshot: snapshot}
+
+    async def _watermarks(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int, int], int]:
+        slots = {(p.view, p.version, p.generation) for pointers in services.values() for p in pointers.pointers}
+        ledgers: dict[tuple[str, int], list[Publication]] = {}
+        for view, version in sorted({(view, version) for view, version, _ in slots}):
+            ledgers[view, version] = await self._store.publications(view, version)
+        watermarks = {
+            (view, version, generation): complete_until_us(row for row in ledgers[view, version] if row.generation == generation)
+            for view, version, generation in slots
+        }
+        return {slot: watermark for slot, watermark in watermarks.items() if watermark is not None}
+
+    def _complain(self, about: str, error: PenstockError) -> None:
+        self._on_failure()
+        if self._complaints.get(about) != error.message:  # a second's refresh must not fill the log
+            self._complaints[about] = error.message
+            logger.warning("keeping the serving state%s: %s", f" of service '{about}'" if about else "", error.message)
+
+
+def _require_fit(pointers: ServicePointers, snapshot: Snapshot) -> None:
+    """Lookups rely on it: the snapshot has the service, and every view of it has a pointer."""
+    entry = next((entry for entry in snapshot.services if entry.name == pointers.service), None)
+    if entry is None:
+        raise RegistryError(f"registry snapshot '{pointers.snapshot}' has no feature service '{pointers.service}'")
+    pointed = {(p.view, p.version) for p in pointers.pointers}
+    lacking = [f"{part.view}@{part.version}" for part in entry.selection if (part.view, part.version) not in pointed]
+    if lacking:
+        raise RegistryError(f"the pointers of feature service '{pointers.service}' lack {', '.join(lacking)}")
+
+
+def _entities(services: Mapping[str, ServicePointers], snapshots: Mapping[str, Snapshot]) -> list[str]:
+    return sorted({snapshots[s.snapshot].view(p.view, p.version).entity for s in services.values() for p in s.pointers})

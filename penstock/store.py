@@ -1,0 +1,141 @@
+"""The handle: everything a project does with its features hangs on `store = penstock.open()`."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock.as_of import Mode
+from penstock.clock import Clock, to_micros
+from penstock.config import Settings, load_settings
+from penstock.contract.source import Source
+from penstock.contract.view import FeatureView
+from penstock.errors import ConfigError
+from penstock.offline.attempt import run_attempt
+from penstock.offline.ingest import Fetch, ingest_days
+from penstock.offline.lake import Lake, feature_table, raw_table
+from penstock.offline.logs import AttemptEntry, attempts, publications
+from penstock.online.cassandra import CassandraStore
+from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.publication.due import Due, due
+from penstock.publication.publish import Connect, Published, publish, with_store
+from penstock.publication.services import publish_services
+from penstock.quality.contracts import audit
+from penstock.registry.project import Project, load_project
+from penstock.registry.snapshot import Snapshot, compile_snapshot
+from penstock.runtime.nodes import cassandra_endpoint
+from penstock.runtime.spark import spark_session
+from penstock.training_set.build import Manifest, build, view_tables
+from penstock.training_set.leakage import FeatureDelta, leakage_delta
+
+
+def open(root: str | Path = ".", *, environment: str | None = None, package: str = "feature_assets") -> "Store":  # noqa: A001
+    """The project in folder `root`, ready to use.
+
+    Args:
+        root: the folder that holds `conf/` and the package of feature files.
+        environment: which `conf/<environment>.yaml`; default: PENSTOCK_ENV, else `local`.
+        package: the package of feature files.
+
+    Raises:
+        ConfigError: the settings are wrong.
+        ContractError: a definition is wrong.
+    """
+    settings = load_settings(root, environment)
+    if str(settings.root) not in sys.path:
+        sys.path.insert(0, str(settings.root))
+    return Store(settings, load_project(package))
+
+
+@dataclass(frozen=True)
+class Store:
+    """One project's definitions, its lake and its online store.
+
+    Args:
+        settings: where everything is.
+        project: the definitions.
+        clock: tells now; default: the one the settings ask for.
+    """
+
+    settings: Settings
+    project: Project
+    clock: Clock = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.clock is None:
+            object.__setattr__(self, "clock", self.settings.make_clock())
+
+    @property
+    def lake(self) -> Lake:
+        """The lake all tables are in."""
+        return Lake(self.settings.lake_uri())
+
+    @property
+    def spark(self) -> SparkSession:
+        """The process's Spark session, started at first use.
+
+        Raises:
+            ConfigError: its time zone is not UTC; days would be cut elsewhere.
+        """
+        spark = spark_session(self.settings)
+        zone = spark.conf.get("spark.sql.session.timeZone")
+        if zone != "UTC":
+            raise ConfigError(f"spark.sql.session.timeZone is '{zone}'; Penstock writes partitions in UTC", hint="leave it unset")
+        return spark
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The registry snapshot of the definitions as they are now."""
+        return compile_snapshot(self.project)
+
+    def connect(self) -> Connect:
+        """Opens the online store; crosses to Spark's workers."""
+        contact_points, port = cassandra_endpoint(self.settings)
+        return partial(CassandraStore.connect, contact_points, port, self.settings)
+
+    def ingest(self, source: Source, days: Sequence[date], *, fetch: Fetch, run_id: str = "") -> list[AttemptEntry]:
+        """Bring some days of a source to what is known now."""
+        return ingest_days(self.lake, source, days, fetch=fetch, clock=self.clock, run_id=run_id)
+
+    def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
+        """Compute, audit and commit some days of a view as one attempt; see `offline.attempt.run_attempt`."""
+        return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit)
+
+    def publish(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> Published:
+        """Bring the newest committed attempts of some days online; see `publication.publish.publish`."""
+        return publish(self.spark, self.lake, view, days, connect=self.connect(), clock=self.clock, run_id=run_id)
+
+    def publish_services(self) -> Mapping[str, bool]:
+        """Let every service whose views are online be served under the definitions as they are now: name → whether it is."""
+        return with_store(self.connect(), lambda store: publish_services(store, self.snapshot, to_micros(self.clock.now())))
+
+    def due(self, view: FeatureView) -> Due:
+        """What of a view should be published now, from the lake's logs."""
+        return due(attempts(self.lake, feature_table(view)), publications(self.lake, view.name, view.version))
+
+    def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
+        """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""
+        return join(self.spark, spine, self._tables(service), mode)
+
+    def training_set(self, name: str, spine: DataFrame, service: str, *, mode: Mode = "observed", spine_text: str = "") -> Manifest:
+        """Join a spine with a service's features and keep the result with a manifest."""
+        return build(
+            self.spark, self.lake, self.project.service(service), spine, name=name, mode=mode, clock=self.clock, spine_text=spine_text
+        )
+
+    def leakage_delta(self, spine: DataFrame, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
+        """Per feature of a service, how many rows of a spine differ between two modes."""
+        return leakage_delta(self.spark, spine, self._tables(service), modes=modes)
+
+    def query(self, text: str) -> DataFrame:
+        """The rows of a SQL query in which `{source}` stands for the raw table of that source: a spine, say."""
+        wanted = {s.name: s for s in self.project.sources if f"{{{s.name}}}" in text}
+        frames = {name: self.spark.read.format("delta").load(self.lake.location(raw_table(s))) for name, s in wanted.items()}
+        return self.spark.sql(text, **frames)
+
+    def _tables(self, service: str) -> list[ViewTable]:
+        return [table for table, _ in view_tables(self.spark, self.lake, self.project.service(service))]

@@ -1,0 +1,1 @@
+"""Training sets: built, described by a manifest, compared between modes."""

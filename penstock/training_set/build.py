@@ -1,0 +1,182 @@
+"""A training set: a spine joined point-in-time under one mode, as a Delta table with a manifest."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from penstock.as_of import Mode
+from penstock.clock import Clock
+from penstock.contract.fingerprint import digest
+from penstock.contract.rules import require_name
+from penstock.contract.service import FeatureService
+from penstock.errors import SpineError
+from penstock.offline.commit import read_features
+from penstock.offline.lake import RETENTION, Lake, feature_table
+from penstock.point_in_time.history import history_of
+from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.registry.snapshot import contract_fingerprint
+
+MANIFEST_FORMAT = 1
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """One view as a training set read it.
+
+    Args:
+        view, version: which.
+        table, delta_version: what was read.
+        attempts, publications: how many entries of the logs were known.
+        live_since: when the view went live, or None.
+        rows_by_rule: under `observed`, how many spine rows were judged by the ledger and how many, before
+            `live_since`, as in `assumed`; under another mode all by that.
+    """
+
+    view: str
+    version: int
+    table: str
+    delta_version: int
+    attempts: int
+    publications: int
+    live_since: datetime | None
+    rows_by_rule: dict[str, int]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training set was made of.
+
+    Args:
+        rows, spine_rows: equal, always.
+        content: order-independent hash of all values.
+    """
+
+    format: int
+    name: str
+    id: str
+    created_at: datetime
+    mode: Mode
+    service: str
+    contract: str
+    spine: str
+    spine_content: str
+    spine_rows: int
+    rows: int
+    table: str
+    columns: list[tuple[str, str]]
+    content: str
+    inputs: list[Input]
+
+
+def view_tables(spark: SparkSession, lake: Lake, service: FeatureService) -> list[tuple[ViewTable, int]]:
+    """The views of a service with rows, history and the Delta version read."""
+    tables = []
+    for view, names in service.selection.items():
+        version = lake.version(feature_table(view))
+        if version is None:
+            raise SpineError(f"feature view {view.ref} has no table yet", hint="compute it first: backfill its asset")
+        # History is read after the version: an attempt logged in between has rows we do not see, never the reverse.
+        tables.append((ViewTable(view, tuple(names), read_features(spark, lake, view, version), history_of(lake, view)), version))
+    return tables
+
+
+def build(
+    spark: SparkSession, lake: Lake, service: FeatureService, spine: DataFrame, *, name: str, mode: Mode, clock: Clock, spine_text: str = ""
+) -> Manifest:
+    """Join a spine with a service's features and keep the result.
+
+    Args:
+        spark, lake: with what and where.
+        service: the features.
+        spine: join keys, `event_time`, any labels.
+        name: the training set's name; each build has an id of its own below it.
+        mode: what counts as known.
+        clock: tells when it was built.
+        spine_text: where the spine came from, for the manifest.
+
+    Returns:
+        The manifest, also written as `training/<name>/<id>/manifest.json`.
+
+    Raises:
+        SpineError: the spine lacks a key, or has no rows; or a view was never computed.
+    """
+    require_name(name, "training set")
+    tables = view_tables(spark, lake, service)
+    spine = spine.cache()
+    try:
+        spine_rows, spine_content = content(spine)
+        if not spine_rows:
+            raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
+        joined = join(spark, spine, [table for table, _ in tables], mode)
+        inputs = [_input(spine, table, version, mode, spine_rows) for table, version in tables]
+        now = clock.now()
+        contract = contract_fingerprint(service)
+        fingerprint = digest([name, mode, contract, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]])
+        identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{mode}-{fingerprint[:8]}"
+        table = f"training/{name}/{identity}"
+        writer = joined.write.format("delta").mode("overwrite")
+        for key, value in RETENTION.items():
+            writer = writer.option(key, value)
+        writer.save(lake.location(table))
+    finally:
+        spine.unpersist()
+    rows, hashed = content(spark.read.format("delta").load(lake.location(table)))
+    manifest = Manifest(
+        format=MANIFEST_FORMAT,
+        name=name,
+        id=identity,
+        created_at=now,
+        mode=mode,
+        service=service.name,
+        contract=contract,
+        spine=spine_text,
+        spine_content=spine_content,
+        spine_rows=spine_rows,
+        rows=rows,
+        table=table,
+        columns=[(column, dtype) for column, dtype in joined.dtypes],
+        content=hashed,
+        inputs=inputs,
+    )
+    Path(lake.location(table), "manifest.json").write_text(json.dumps(msgspec.to_builtins(manifest), indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def content(frame: DataFrame) -> tuple[int, str]:
+    """Number of rows, and a hash of all values that does not depend on the order of rows."""
+    options = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
+    row = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(frame.columns)]), options), 256)
+    # 60 bits of each row's digest add up exactly in a decimal; equal rows add up too, unlike under xor.
+    parts = [F.sum(F.conv(F.substring(row, start, 15), 16, 10).cast("decimal(38,0)")) for start in (1, 16)]
+    counted = frame.agg(F.count(F.lit(1)), *parts).collect()[0]
+    return int(counted[0]), digest([int(counted[0]), str(counted[1]), str(counted[2])])[:32]
+
+
+def _input(spine: DataFrame, table: ViewTable, version: int, mode: Mode, spine_rows: int) -> Input:
+    history = table.history
+    by_rule = {mode: spine_rows}
+    if mode == "observed":
+        live = 0
+        if history.live_since is not None:
+            live = spine.where(F.col("event_time") >= F.lit(history.live_since)).count()
+        by_rule = {"ledger": live, "assumed": spine_rows - live}
+    return Input(
+        view=table.view.name,
+        version=table.view.version,
+        table=feature_table(table.view),
+        delta_version=version,
+        attempts=len(history.attempts),
+        publications=len(history.ledger),
+        live_since=history.live_since,
+        rows_by_rule=dict(by_rule),
+    )
+
+
+def manifests(lake: Lake, name: str) -> Sequence[dict[str, Any]]:
+    """The manifests of all builds of a training set, oldest first."""
+    folder = Path(lake.location(f"training/{name}"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/manifest.json"))]

@@ -1,0 +1,37 @@
+"""One Spark session and one Cassandra node for all tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+
+from penstock.config import Settings, load_settings
+
+ROOT = Path(__file__).parent.parent
+
+# A failing example prints its seed and how to replay it; examples differ in cost too much for a deadline.
+hypothesis_settings.register_profile("penstock", deadline=None, print_blob=True, database=None)
+hypothesis_settings.load_profile("penstock")
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The project's settings with everything it writes in a temporary folder."""
+    folder = tmp_path_factory.mktemp("project")
+    base = load_settings(ROOT)
+    return base.model_copy(
+        update={
+            "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
+            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": 19142, "keyspace": "penstock_test"}),
+            "dagster": base.dagster.model_copy(update={"home": str(folder / "dagster")}),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def spark(settings: Settings) -> Iterator[object]:
+    from penstock.runtime.spark import spark_session, stop_session
+
+    yield spark_session(settings, "tests")
+    stop_session()

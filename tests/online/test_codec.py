@@ -1,0 +1,187 @@
+"""Keys no two of which are alike; values that come back exactly, or not at all."""
+
+import math
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.clock import to_micros
+from penstock.errors import CorruptValue, InvalidEntity, PublicationError
+from penstock.online.codec import MAX_KEY_BYTES, Stored, decode_value, encode_key, encode_value, write_token
+
+UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
+INT64 = st.integers(-(2**63), 2**63 - 1)
+ZONES = st.timezones() | st.just(UTC) | st.just(timezone(timedelta(hours=-5)))
+INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=ZONES)  # noqa: DTZ001
+KEY_VALUES = {
+    "bool": st.booleans(),
+    "int32": st.integers(-(2**31), 2**31 - 1),
+    "int64": INT64,
+    "string": UTF8,
+    "timestamp": INSTANTS,
+}
+SCALARS = {**KEY_VALUES, "float32": st.floats(width=32), "float64": st.floats()}
+
+KEYS = st.lists(
+    st.sampled_from(sorted(KEY_VALUES)).flatmap(lambda dtype: st.tuples(st.just(dtype), KEY_VALUES[dtype])), min_size=1, max_size=3
+)
+
+
+def key_of(parts: list[tuple[str, object]]) -> bytes:
+    return encode_key([(f"k{n}", dtype) for n, (dtype, _) in enumerate(parts)], [value for _, value in parts])
+
+
+def identity(parts: list[tuple[str, object]]) -> list[tuple[str, object]]:
+    """What a key is: its types and values, instants whatever their zone."""
+    return [(dtype, to_micros(value) if isinstance(value, datetime) else value) for dtype, value in parts]
+
+
+@given(KEYS, KEYS)
+def test_two_keys_are_equal_in_bytes_exactly_when_they_are_equal(one: list[tuple[str, object]], other: list[tuple[str, object]]) -> None:
+    assert (key_of(one) == key_of(other)) == (identity(one) == identity(other))
+    assert key_of(one) == key_of(list(one))
+
+
+@given(UTF8, UTF8)
+def test_moving_text_between_the_parts_of_a_key_makes_another_key(left: str, right: str) -> None:
+    keys = {key_of([("string", (left + right)[:n]), ("string", (left + right)[n:])]) for n in range(len(left + right) + 1)}
+    assert len(keys) == len(left + right) + 1
+
+
+def test_crafted_keys_do_not_collide() -> None:
+    crafted: list[list[tuple[str, object]]] = [
+        [("string", "1"), ("string", "23")],
+        [("string", "12"), ("string", "3")],
+        [("string", "123")],
+        [("string", "123"), ("string", "")],
+        [("string", ""), ("string", "123")],
+        [("int64", 1)],
+        [("int32", 1)],
+        [("string", "1")],
+        [("bool", True)],
+        [("timestamp", datetime(1970, 1, 1, 0, 0, 0, 1, UTC))],  # 1 µs
+        [("string", "\x01")],
+        [("string", "\x00\x00\x00\x00\x00\x00\x00\x01")],  # the bytes of int64 1
+        # one string that contains the very bytes with which another key begins its second part
+        [("string", "a\x04\x00\x00\x00\x01b")],
+        [("string", "a"), ("string", "b")],
+        [("string", "é")],
+        [("string", "e\u0301")],  # looks the same, is another string
+    ]
+    assert len({key_of(parts) for parts in crafted}) == len(crafted)
+
+
+def test_one_instant_in_two_zones_is_one_key() -> None:
+    noon = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    assert key_of([("timestamp", noon)]) == key_of([("timestamp", noon.astimezone(timezone(timedelta(hours=-5))))])
+
+
+class Text(str):
+    """A string that is not exactly one."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int64", True),
+        ("int64", 1.0),
+        ("int64", "1"),
+        ("int64", 2**63),
+        ("int32", 2**31),
+        ("int64", None),
+        ("bool", 1),
+        ("string", 1),
+        ("string", b"a"),
+        ("string", Text("a")),
+        ("string", None),
+        ("string", "\ud800"),
+        ("timestamp", datetime(2013, 1, 1)),  # noqa: DTZ001
+        ("timestamp", "2013-01-01T00:00:00Z"),
+        ("timestamp", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))),
+        ("float64", 1.0),
+    ],
+)
+def test_a_key_of_another_type_is_refused_and_named(dtype: str, value: object) -> None:
+    with pytest.raises(InvalidEntity, match=f"join key 'tail_number' is {dtype}, got "):
+        encode_key([("tail_number", dtype)], [value])
+
+
+def test_a_key_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(InvalidEntity, match=r"1 value\(s\) for 2 join key\(s\): carrier, origin"):
+        encode_key([("carrier", "string"), ("origin", "string")], ["UA"])
+    with pytest.raises(InvalidEntity, match=rf"at most {MAX_KEY_BYTES} are allowed"):
+        encode_key([("carrier", "string")], ["U" * MAX_KEY_BYTES])
+
+
+def test_an_error_does_not_repeat_a_long_value() -> None:
+    with pytest.raises(InvalidEntity) as caught:
+        encode_key([("origin", "int64")], ["x" * 10_000])
+    assert len(str(caught.value)) < 200
+
+
+VALUES = st.lists(
+    st.none() | st.one_of(*SCALARS.values()) | st.one_of(*[st.lists(scalars, max_size=3) for scalars in SCALARS.values()]), max_size=5
+)
+STORED = st.builds(Stored, st.integers(0, 2**32 - 1), INT64, INT64, VALUES)
+
+
+def exact(value: object) -> object:
+    """A form equal only for equal values of equal types: NaN equals itself, True is not 1, 0.0 is not -0.0."""
+    if isinstance(value, list):
+        return [exact(item) for item in value]
+    if isinstance(value, datetime):
+        return ("instant", to_micros(value))
+    if isinstance(value, float):
+        return ("float", "nan" if math.isnan(value) else value.hex())
+    return (type(value).__name__, value)
+
+
+@given(STORED)
+def test_what_is_decoded_is_exactly_what_was_encoded(stored: Stored) -> None:
+    decoded = decode_value(encode_value(*stored))
+    assert decoded[:3] == stored[:3]
+    assert exact(decoded.values) == exact(stored.values)
+
+
+@given(STORED)
+def test_every_flipped_bit_is_found(stored: Stored) -> None:
+    blob = encode_value(*stored)
+    for bit in range(len(blob) * 8):
+        damaged = bytearray(blob)
+        damaged[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptValue):
+            decode_value(bytes(damaged))
+
+
+@given(STORED, st.binary(min_size=1, max_size=3))
+def test_a_value_cut_short_or_grown_is_found(stored: Stored, more: bytes) -> None:
+    blob = encode_value(*stored)
+    for damaged in [*(blob[:n] for n in range(len(blob))), blob + more]:
+        with pytest.raises(CorruptValue):
+            decode_value(damaged)
+
+
+@given(st.binary(max_size=60))
+def test_bytes_that_are_no_value_are_found(blob: bytes) -> None:
+    with pytest.raises(CorruptValue):
+        decode_value(blob)
+
+
+@pytest.mark.parametrize("value", [b"bytes", {"a": 1}, (1,), 2**63, datetime(2013, 1, 1), object(), [[1]], 1 + 2j, "\ud800"])  # noqa: DTZ001
+def test_a_value_of_no_dtype_is_refused(value: object) -> None:
+    with pytest.raises(PublicationError, match="cannot be stored online"):
+        encode_value(1, 0, 1, [1.0, value])
+
+
+def test_write_tokens_order_by_event_time_then_revision() -> None:
+    tokens = [write_token(us, revision) for us in (-2, -1, 0, 1) for revision in (0, 1, 999)]
+    assert tokens == sorted(set(tokens))
+    assert write_token(5, 7) == 5_007
+
+
+@pytest.mark.parametrize(("event_time_us", "revision"), [(0, 1000), (0, -1), (2**63 // 1000 + 1, 0), (-(2**63) // 1000, 0)])
+def test_a_token_out_of_bounds_is_refused(event_time_us: int, revision: int) -> None:
+    with pytest.raises(PublicationError):
+        write_token(event_time_us, revision)
