@@ -15,6 +15,7 @@ VIEW = FeatureView(
         count(over=[hours(3), days(7)], name="arrivals", unit="flights"),
     ],
     every=minutes(15),
+    delay=minutes(15),
     ttl=hours(12),
     freshness=FreshnessSla(total=minutes(90), ingest=minutes(20), compute=minutes(30), publish=minutes(10), read=seconds(5)),
     if_unavailable=serve_stale(up_to=hours(6)).then_default(),

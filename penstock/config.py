@@ -9,7 +9,7 @@ in no log, no run configuration and no `repr`.
 """
 
 import os
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,6 +121,9 @@ class DagsterSettings(Section):
     home: str = Field("var/dagster", description="DAGSTER_HOME")
     host: str = Field("127.0.0.1", description="address of the UI")
     port: int = Field(3000, ge=1, le=65535, description="port of the UI")
+    first_day: date = Field(date(2026, 1, 1), description="the first partition of every asset, UTC")
+    publish_every_s: int = Field(15, ge=1, description="seconds between looks for partitions to publish")
+    refresh_cron: str = Field("*/15 * * * *", description="when the open day is ingested and computed again, UTC")
 
 
 class Settings(BaseSettings):

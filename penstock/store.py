@@ -15,7 +15,7 @@ from penstock.config import Settings, load_settings
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import ConfigError
-from penstock.offline.attempt import run_attempt
+from penstock.offline.attempt import outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, publications
@@ -104,6 +104,10 @@ class Store:
     def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
         """Compute, audit and commit some days of a view as one attempt; see `offline.attempt.run_attempt`."""
         return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit)
+
+    def outdated(self, view: FeatureView, days: Sequence[date]) -> list[date]:
+        """Those of some days that computing now would bring further."""
+        return outdated(self.lake, view, days, clock=self.clock)
 
     def publish(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> Published:
         """Bring the newest committed attempts of some days online; see `publication.publish.publish`."""

@@ -24,7 +24,7 @@ from penstock.errors import SourceError
 from penstock.offline.commit import commit_changes, create_feature_table, last_created
 from penstock.offline.compute import compute_rows, schema_problems, up_to
 from penstock.offline.lake import Lake, feature_table, quarantine_table, raw_table
-from penstock.offline.logs import AttemptEntry, attempts, log_attempts
+from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
 from penstock.offline.watermark import complete_until
 
 
@@ -100,6 +100,19 @@ def run_attempt(
     entries.sort(key=lambda e: e.partition)
     log_attempts(lake, entries)
     return entries
+
+
+def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Clock) -> list[date]:
+    """Those of some days that computing now would bring further: never computed, computed by other code, or
+    with inputs complete further than when they were computed."""
+    done = newest(attempts(lake, feature_table(view)), passed)
+    ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
+    code, now = transformation_fingerprint(view), clock.now()
+    return [
+        day
+        for day in sorted(days)
+        if day not in done or done[day].code != code or done[day].complete_until < complete_until(view, day, ingested, now)
+    ]
 
 
 def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:

@@ -26,11 +26,6 @@ from penstock.errors import PenstockError
 from penstock.offline.attempt import Verdict
 from penstock.offline.watermark import DAY, start_of
 
-with warnings.catch_warnings():
-    # It warns of its own use of other packages when it is imported.
-    warnings.simplefilter("ignore")
-    import great_expectations as gx
-
 _PARTITION = "partition"
 
 
@@ -147,6 +142,10 @@ def validate(table: pd.DataFrame, checks: list[Rule], closed: set[date]) -> dict
 
 
 def _expect(table: pd.DataFrame, checks: list[Rule]) -> list[Any]:
+    with warnings.catch_warnings():
+        # Importing it costs 6 s of CPU, which a sensor or a code location must not pay; and it warns of its own imports.
+        warnings.simplefilter("ignore")
+        import great_expectations as gx  # noqa: PLC0415
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}

@@ -51,22 +51,18 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 # A client that is still sending cannot read our answer: closing at once would reset the connection.
 # So a body over the limit is thrown away as it comes, up to this many times the limit, then cut.
 _DRAINED = 8
+_DIGITS = 15  # a longer number need not be read to be too large
 
 
-class Disconnected(Exception):  # noqa: N818
+class Disconnected(Exception):
     """The client went away before it had sent its request."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is sent back.
-
-    Args:
-        code: how the request is counted: `ok`, or an error's code.
-    """
+    """What is sent back."""
 
     status: int
     body: bytes
-    code: str = "ok"
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -91,7 +87,8 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         Disconnected: the client went away.
     """
     body, seen = bytearray(), 0
-    too_large = int(length) > limit if (length := header(scope, b"content-length") or b"").isdigit() else False
+    announced = header(scope, b"content-length") or b""
+    too_large = announced.isdigit() and (len(announced) > _DIGITS or int(announced) > limit)
     more = True
     while more and seen <= _DRAINED * limit:
         message = await receive()
@@ -122,17 +119,15 @@ async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
 
 def refusal(error: RequestError, request_id: str) -> Reply:
     """The answer to a request that cannot be answered as asked."""
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    reply = failure(STATUS[type(error)], error_code(type(error)), error.message, request_id, hint=error.hint)
     if isinstance(error, Unavailable):
-        headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
-    elif isinstance(error, NotAuthenticated):
-        headers = ((b"www-authenticate", b"Bearer"),)
-    return failure(STATUS[type(error)], error_code(type(error)), error.message, error.hint, request_id, headers)
+        return msgspec.structs.replace(reply, headers=((b"retry-after", str(RETRY_AFTER_S).encode()),))
+    if isinstance(error, NotAuthenticated):
+        return msgspec.structs.replace(reply, headers=((b"www-authenticate", b"Bearer"),))
+    return reply
 
 
-def failure(
-    status: int, code: str, message: str, hint: str, request_id: str, headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> Reply:
+def failure(status: int, code: str, message: str, request_id: str, *, hint: str = "") -> Reply:
     """An answer with an error in it."""
     body = ErrorBody(error=ErrorDetail(code=code, message=message, hint=hint, request_id=request_id))
-    return Reply(status, msgspec.json.encode(body), code, JSON, headers)
+    return Reply(status, msgspec.json.encode(body))

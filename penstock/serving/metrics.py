@@ -20,18 +20,21 @@ class GatewayMetrics:
     """The metrics of one gateway, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        to = {"registry": self._registry}
-        self._requests = Counter("penstock_gateway_requests", "Requests, by service and outcome", ["service", "code"], **to)
+        self._registry = to = CollectorRegistry()
+        self._requests = Counter("penstock_gateway_requests", "Requests, by service and outcome", ["service", "code"], registry=to)
         self._duration = Histogram(
-            "penstock_gateway_request_duration_seconds", "From the request's headers to its answer", ["service"], buckets=_BUCKETS_S, **to
+            "penstock_gateway_request_duration_seconds",
+            "From the request's headers to its answer",
+            ["service"],
+            buckets=_BUCKETS_S,
+            registry=to,
         )
-        self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, **to)
-        self._values = Counter("penstock_feature_values", "Values served, by view and status", ["view", "status"], **to)
-        self._problems = Counter("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], **to)
-        self._refresh_failures = Counter("penstock_state_refresh_failures", "Looks at the control plane that failed", **to)
-        self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", **to)
-        self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], **to)
+        self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, registry=to)
+        self._values = Counter("penstock_feature_values", "Values served, by view and status", ["view", "status"], registry=to)
+        self._problems = Counter("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], registry=to)
+        self._refresh_failures = Counter("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
+        self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to)
+        self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], registry=to)
 
     def request(self, service: str, code: str, seconds: float) -> None:
         """Count an answered request; `service` must be a published one or UNKNOWN."""

@@ -1,6 +1,6 @@
 """What a request reads: its service resolved under one serving state."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -98,7 +98,7 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
             if named[feature] in served_at
         )
         if plans:
-            views.append(ViewPlan(view, snapshot.entity(view.entity), slot, state.complete_until_us.get(tuple(slot)), plans))
+            views.append(ViewPlan(view, snapshot.entity(view.entity), slot, state.complete_until_us.get(slot), plans))
     return ServicePlan(entry, pointers.snapshot, tuple(views))
 
 
@@ -107,6 +107,6 @@ def service_entry(snapshot: Snapshot, service: str) -> ServiceEntry:
     return next(entry for entry in snapshot.services if entry.name == service)
 
 
-def _did_you_mean(name: str, known: object) -> str:
-    close = get_close_matches(name, list(known), n=1)  # type: ignore[call-overload]
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1)
     return f"did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,28 @@
+"""The `penstock` command."""
+
+import sys
+
+import typer
+
+from penstock.cli import dev, gateway, node, registry
+from penstock.cli.screen import fail
+from penstock.errors import PenstockError
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A feature store on a lakehouse.")
+cli.add_typer(node.cli, name="node")
+cli.add_typer(registry.cli, name="registry")
+cli.command("gateway")(gateway.run)
+cli.command("dev")(dev.run)
+
+
+def app() -> None:
+    """Run the command; an error of ours ends it with one message and exit code 1."""
+    try:
+        cli()
+    except PenstockError as error:
+        fail(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,178 @@
+"""A view as assets: its sources, its features with their contract check, and its online copy."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from penstock.contract.fingerprint import transformation_fingerprint
+from penstock.contract.source import Source
+from penstock.contract.view import FeatureView
+from penstock.offline.ingest import Fetch
+from penstock.offline.lake import feature_table, raw_table
+from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.watermark import DAY
+from penstock.orchestration.evaluations import evaluations
+from penstock.orchestration.partitions import days_of
+from penstock.store import Store
+
+POOL = "spark"  # one run at a time holds a JVM and writes tables
+
+
+def source_key(source: Source) -> dg.AssetKey:
+    """The asset of a source."""
+    return dg.AssetKey(["sources", source.name])
+
+
+def feature_key(view: FeatureView) -> dg.AssetKey:
+    """The asset of a view's offline rows."""
+    return dg.AssetKey(["features", view.name])
+
+
+def online_key(view: FeatureView) -> dg.AssetKey:
+    """The asset of a view's online values."""
+    return dg.AssetKey(["online", view.name])
+
+
+def source_asset(store: Store, source: Source, partitions: dg.PartitionsDefinition[str], fetch: Fetch) -> dg.AssetsDefinition:
+    """An ingested source: materialize it to bring its days to what is known now."""
+
+    @dg.asset(
+        key=source_key(source),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="sources",
+        kinds={"deltalake"},
+        owners=[_owner(source.owner)],
+        description=source.description,
+        pool=f"raw_{source.name}",
+        metadata={"dagster/table_name": raw_table(source), "dagster/column_schema": _columns(source.schema)},
+    )
+    def ingest(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        for entry in store.ingest(source, days_of(context), fetch=fetch, run_id=context.run_id):
+            context.add_asset_metadata(_row_counts(entry), partition_key=entry.partition.isoformat())
+        return dg.MaterializeResult()
+
+    return ingest
+
+
+def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """A view's offline rows: materialize it to compute, check and commit days of it."""
+    days_before = -(-view.reach // DAY)
+    window = dg.TimeWindowPartitionMapping(start_offset=-days_before, allow_nonexistent_upstream_partitions=True)
+
+    @dg.asset(
+        key=feature_key(view),
+        deps=[dg.AssetDep(source_key(source), partition_mapping=window) for source in view.sources],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=view.entity.name,
+        kinds={"deltalake", "pyspark"},
+        owners=[_owner(view.owner)],
+        description=view.description,
+        code_version=transformation_fingerprint(view),
+        pool=POOL,
+        metadata={
+            "dagster/table_name": feature_table(view),
+            "dagster/column_schema": _columns({**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}),
+            "version": view.version,
+            "ttl": str(view.ttl),
+            "freshness": str(view.freshness.total),
+            "status": str(view.status),
+        },
+    )
+    def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        for entry in store.compute(view, days_of(context), run_id=context.run_id):
+            context.add_asset_metadata(_attempt_metadata(entry), partition_key=entry.partition.isoformat())
+        return dg.MaterializeResult()
+
+    return compute
+
+
+def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+    """What the contract said of each partition. It was judged before the commit: a refused partition has
+    changed nothing, and is shown here as failed without failing its neighbours."""
+
+    @dg.asset_check(
+        asset=feature_key(view),
+        name="contract",
+        partitions_def=partitions,
+        description="schema, keys, uniqueness, times, nulls and ranges as the view declares them, judged before the commit",
+    )
+    def contract(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
+        days = days_of(context)
+        judged = newest(attempts(store.lake, feature_table(view)))
+        results = {day.isoformat(): _verdict(judged[day]) for day in days if day in judged}
+        yield from evaluations(context.instance, feature_key(view), "contract", results)
+        yield dg.Output(None)  # ends the step without a result that has no partition
+
+    return contract
+
+
+def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """A view's online values: materialize it to publish days of it; the sensor does so by itself."""
+
+    @dg.asset(
+        key=online_key(view),
+        deps=[feature_key(view)],
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name=view.entity.name,
+        kinds={"cassandra"},
+        owners=[_owner(view.owner)],
+        description=f"{view.ref} as readers get it",
+        pool=POOL,
+        metadata={"dagster/table_name": f"online_{view.entity.name}"},
+    )
+    def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        done = store.publish(view, days_of(context), run_id=context.run_id)
+        for row in done.rows:
+            metadata = {"attempt": row.attempt, "complete_until": _time(row.complete_until_us), "readable_at": _time(row.readable_at_us)}
+            context.add_asset_metadata(metadata, partition_key=row.partition.isoformat())
+        served = store.publish_services()
+        return dg.MaterializeResult(
+            metadata={
+                "keys_written": done.written,
+                "keys_deleted": done.deleted,
+                "keys_read_back": done.read_back,
+                "services": ", ".join(name for name, is_served in served.items() if is_served) or "none yet",
+            }
+        )
+
+    return publish
+
+
+def _owner(owner: str) -> str:
+    return owner if "@" in owner else f"team:{owner}"
+
+
+def _time(micros: int) -> dg.MetadataValue:  # type: ignore[type-arg]
+    return dg.MetadataValue.timestamp(micros / 1_000_000)
+
+
+def _columns(schema: Mapping[str, str]) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in schema.items()])
+
+
+def _row_counts(entry: AttemptEntry) -> dict[str, Any]:
+    return {"dagster/partition_row_count": entry.rows, "changed": entry.changed, "delta_version": entry.delta_version}
+
+
+def _attempt_metadata(entry: AttemptEntry) -> dict[str, Any]:
+    return {
+        **_row_counts(entry),
+        "state": entry.state,
+        "retracted": entry.retracted,
+        "complete_until": dg.MetadataValue.timestamp(entry.complete_until),
+        "attempt": entry.attempt,
+        "inputs": entry.inputs,
+        **({"reasons": "; ".join(entry.reasons)} if entry.reasons else {}),
+    }
+
+
+def _verdict(entry: AttemptEntry) -> tuple[bool, dict[str, Any]]:
+    failed = [name for name, passed in entry.gates.items() if not passed]
+    metadata: dict[str, Any] = {"rules": len(entry.gates), "rows": entry.rows}
+    if failed:
+        metadata |= {"failed": ", ".join(failed), "reasons": "; ".join(entry.reasons), "state": entry.state}
+    return entry.state == "passed", metadata

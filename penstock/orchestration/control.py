@@ -1,0 +1,166 @@
+"""Driving a Dagster instance from outside, over its GraphQL: launch a range run, follow it, look at ticks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, TypeVar
+
+import httpx
+from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from penstock.errors import PenstockError
+
+LOCATION, REPOSITORY = "penstock", "__repository__"
+T = TypeVar("T")
+_FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
+
+_LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } ... on PipelineNotFoundError { message } ... on InvalidSubsetError { message } } }"""
+_RUN = """query Run($id: ID!) { runOrError(runId: $id) { __typename ... on Run { runId status jobName startTime endTime
+  stepStats { stepKey status } } } }"""
+_RUNS = """query Runs($job: String!) { runsOrError(filter: {pipelineName: $job}, limit: 50) { ... on Runs { results { runId status } } } }"""
+_FAILURES = """query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } } ... on RunFailureEvent { message error { message } } } } } }"""
+_READY = """query Ready { workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus
+  locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
+_TICKS = """query Ticks($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector) {
+  ... on InstigationState { ticks(limit: 20) { status timestamp skipReason runIds error { message } } } } }"""
+
+
+class DagsterError(PenstockError):
+    """Dagster did not do what was asked.
+
+    Operator action: look at the run in the Dagster UI.
+    """
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as Dagster sees it: status QUEUED, STARTING, STARTED, SUCCESS, FAILURE or CANCELED; step → status."""
+
+    id: str
+    status: str
+    steps: dict[str, str]
+    seconds: float | None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in _FINISHED
+
+
+class Control:
+    """A connection to one instance's webserver."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, timeout=60)
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._http.close()
+
+    def ready(self) -> bool:
+        """Whether the webserver answers and the project is loaded.
+
+        Raises:
+            DagsterError: the project's definitions do not load.
+        """
+        try:
+            workspace = self._ask(_READY, {})["workspaceOrError"]
+        except httpx.TransportError:
+            return False
+        for entry in workspace.get("locationEntries", []):
+            loaded = entry["locationOrLoadError"]
+            if loaded is not None and loaded["__typename"] == "PythonError":
+                raise DagsterError(f"the definitions of '{entry['name']}' do not load:\n{loaded['message']}")
+        return any(e["loadStatus"] == "LOADED" and e["locationOrLoadError"] is not None for e in workspace.get("locationEntries", []))
+
+    def launch(self, assets: Sequence[Sequence[str]], first: date, last: date) -> str:
+        """Start one run that materializes these assets for every day from `first` to `last`; returns its id."""
+        tags = {"dagster/asset_partition_range_start": first.isoformat(), "dagster/asset_partition_range_end": last.isoformat()}
+        params = {
+            "selector": {
+                "repositoryLocationName": LOCATION,
+                "repositoryName": REPOSITORY,
+                "jobName": "__ASSET_JOB",
+                "assetSelection": [{"path": list(path)} for path in assets],
+            },
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        answer = self._ask(_LAUNCH, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise DagsterError(f"the run was not started: {answer}")
+        return str(answer["run"]["runId"])
+
+    def run(self, run_id: str) -> Run:
+        """A run by id."""
+        answer = self._ask(_RUN, {"id": run_id})["runOrError"]
+        if answer["__typename"] != "Run":
+            raise DagsterError(f"no run {run_id}")
+        start, end = answer["startTime"], answer["endTime"]
+        return Run(
+            id=run_id,
+            status=answer["status"],
+            steps={step["stepKey"]: step["status"] for step in answer["stepStats"]},
+            seconds=end - start if start is not None and end is not None else None,
+        )
+
+    def runs_of(self, job: str) -> list[Run]:
+        """The newest 50 runs of a job, newest first."""
+        return [Run(r["runId"], r["status"], {}, None) for r in self._ask(_RUNS, {"job": job})["runsOrError"]["results"]]
+
+    def wait(self, run_id: str, *, at_most: timedelta, on_look: Callable[[Run], None] = lambda _: None) -> Run:
+        """The run once it has succeeded.
+
+        Raises:
+            DagsterError: it failed, was cancelled or took longer than `at_most`.
+        """
+
+        def look() -> Run:
+            run = self.run(run_id)
+            on_look(run)
+            return run
+
+        run = until(look, lambda r: r.finished, at_most=at_most, what=f"run {run_id}")
+        if run.status != "SUCCESS":
+            raise DagsterError(f"run {run_id} ended as {run.status}:\n{self.failures(run_id)}")
+        return run
+
+    def failures(self, run_id: str) -> str:
+        """Why a run failed, as its events say."""
+        events = self._ask(_FAILURES, {"id": run_id})["logsForRun"]["events"]
+        lines = []
+        for event in events:
+            error = event.get("error")
+            if error is not None:
+                causes = [cause["message"] for cause in error.get("causes", [])]
+                lines.append(f"{event.get('stepKey') or 'run'}: {(causes or [error['message']])[-1].strip()}")
+        return "\n".join(lines) or "no failure event; see the run's log in the Dagster UI"
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """The newest 20 ticks of a sensor, newest first."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "name": sensor}
+        found: list[dict[str, Any]] = self._ask(_TICKS, {"selector": selector})["instigationStateOrError"]["ticks"]
+        return found
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        answer = self._http.post("/graphql", json={"query": query, "variables": variables}).json()
+        if answer.get("errors"):
+            raise DagsterError(f"Dagster refused the question: {answer['errors'][0]['message']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+def until(look: Callable[[], T], is_so: Callable[[T], bool], *, at_most: timedelta, what: str) -> T:
+    """What `look` gives, asked twice a second, once `is_so` of it.
+
+    Raises:
+        DagsterError: that took longer than `at_most`.
+    """
+    retrying = Retrying(stop=stop_after_delay(at_most), wait=wait_fixed(0.5), retry=retry_if_not_result(is_so))
+    try:
+        return retrying(look)
+    except RetryError:
+        raise DagsterError(f"{what} did not end within {at_most}") from None

@@ -1,0 +1,65 @@
+"""The one call a project makes: its definitions as Dagster's."""
+
+import warnings
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from penstock.offline.ingest import Fetch
+from penstock.orchestration.assets import contract_check, feature_asset, online_asset, source_asset
+from penstock.orchestration.partitions import daily_partitions, range_tags
+from penstock.orchestration.publish_sensor import publish_sensor
+from penstock.store import Store, open
+
+PUBLISH_JOB, REFRESH_JOB = "publish_online", "refresh"
+
+
+def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str = "feature_assets") -> dg.Definitions:
+    """Assets, checks, jobs, schedule and sensor of a project.
+
+    Args:
+        root: the project's folder.
+        ingest: source name → how its facts are fetched; a source not named is only read.
+        package: the package of feature files.
+    """
+    store = open(root, package=package)
+    with warnings.catch_warnings():
+        # Partitioned checks are in preview; penstock/orchestration/evaluations.py says what we rely on.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return _definitions(store, ingest)
+
+
+def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
+    partitions = daily_partitions(store.settings)
+    sources = [source_asset(store, s, partitions, ingest[s.name]) for s in store.project.sources if s.name in ingest]
+    features = [feature_asset(store, view, partitions) for view in store.project.views]
+    online = [online_asset(store, view, partitions) for view in store.project.views]
+    return dg.Definitions(
+        assets=[*sources, *features, *online],
+        asset_checks=[contract_check(store, view, partitions) for view in store.project.views],
+        jobs=[
+            dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
+            dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
+        ],
+        schedules=[_refresh_schedule(store)],
+        sensors=[publish_sensor(store, PUBLISH_JOB)],
+        executor=dg.in_process_executor,  # one process, one JVM a run
+    )
+
+
+def _refresh_schedule(store: Store) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name="refresh",
+        job_name=REFRESH_JOB,
+        cron_schedule=store.settings.dagster.refresh_cron,
+        execution_timezone="UTC",
+        description="ingests and computes the open day and the day before, up to now",
+    )
+    def refresh() -> dg.RunRequest:
+        today = store.clock.now().date()
+        return dg.RunRequest(tags=range_tags(today - timedelta(days=1), today))
+
+    return refresh

@@ -1,0 +1,70 @@
+"""Publishes what is due. Level-triggered: each look asks anew what is committed and not yet online.
+
+Nothing is remembered between looks, so nothing can be missed: a partition that was held back and is mended,
+a store that was down, a daemon that was off for a day are all found at the next look.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+import dagster as dg
+
+from penstock.contract.view import FeatureView
+from penstock.orchestration.assets import online_key
+from penstock.orchestration.partitions import range_tags
+from penstock.publication.due import Due, contiguous
+from penstock.store import Store
+
+RUNS_PER_LOOK = 10
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
+    """The sensor of a project; it runs by default and asks for at most `RUNS_PER_LOOK` runs at a time."""
+
+    @dg.sensor(
+        name="publish",
+        job_name=job,
+        minimum_interval_seconds=store.settings.dagster.publish_every_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="publishes every partition whose newest attempt passed its checks and is not online yet",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        found = {view: store.due(view) for view in store.project.views}
+        held = held_back(found)
+        if context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1):
+            return dg.SkipReason(_sentences("a publication is running", held))
+        requests = [
+            dg.RunRequest(tags=range_tags(first, last), asset_selection=[online_key(view) for view in views])
+            for (first, last), views in shared_ranges(found).items()
+        ][:RUNS_PER_LOOK]
+        if not requests:
+            return dg.SkipReason(_sentences("all that is committed is online", held))
+        context.log.info(_sentences(f"{len(requests)} run(s) requested", held))
+        return dg.SensorResult(run_requests=requests)
+
+    return look
+
+
+def shared_ranges(found: Mapping[FeatureView, Due]) -> dict[tuple[date, date], list[FeatureView]]:
+    """Ranges of days that are due → the views that are due for just these; oldest first. A run costs a JVM."""
+    ranges: dict[tuple[date, date], list[FeatureView]] = {}
+    for view, due in found.items():
+        for days in contiguous(due.ready):
+            ranges.setdefault(days, []).append(view)
+    return dict(sorted(ranges.items()))
+
+
+def held_back(found: Mapping[FeatureView, Due]) -> list[str]:
+    """What is held back and why, a sentence per partition."""
+    return [f"{view.ref} {day}: {why}" for view, due in found.items() for day, why in sorted(due.held.items())]
+
+
+def _sentences(first: str, held: Sequence[str]) -> str:
+    return first if not held else f"{first}; held back: " + " | ".join(held)

@@ -1,0 +1,123 @@
+"""Everything a project needs, running on one machine: Cassandra, Dagster with its daemon, the gateway.
+
+    with Stack(settings, report) as stack:
+        ...                      # all running, and ended in reverse order, whatever happens
+"""
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from penstock.config import Settings
+from penstock.errors import RuntimeSetupError
+from penstock.orchestration.control import Control, until
+from penstock.runtime.nodes import node_down, node_status, node_up
+from penstock.runtime.processes import Child, start, stop
+from penstock.serving.access import mint_key
+
+_STARTING = timedelta(minutes=3)
+
+
+class Stack:
+    """The running processes of a project.
+
+    Args:
+        settings: of the project; addresses and ports are taken from them.
+        report: told what is being started, a short phrase each.
+    """
+
+    def __init__(self, settings: Settings, report: Callable[[str], None] = lambda _: None) -> None:
+        self.settings = settings
+        self._report = report
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def cassandra(self) -> None:
+        """Start the embedded node, if the settings ask for one; a node that ran before is left running at the end."""
+        if self.settings.cassandra.mode == "external":
+            return
+        self._report("Cassandra")
+        from_before = node_status(self.settings).running
+        node_up(self.settings)
+        if not from_before:
+            self._open.callback(node_down, self.settings)
+
+    def dagster(self) -> Control:
+        """Start Dagster's webserver and daemon on the project's workspace.
+
+        Raises:
+            RuntimeSetupError: the port is taken, or Dagster did not start.
+            DagsterError: the project's definitions do not load.
+        """
+        dagster = self.settings.dagster
+        _require_free(dagster.host, dagster.port, "dagster.port")
+        self._report("Dagster")
+        home = self.settings.path(dagster.home)
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.settings.root / "conf" / "dagster.yaml", home / "dagster.yaml")
+        command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", dagster.host, "-p", str(dagster.port)]
+        child = self._start("dagster", command, {**self._environment(), "DAGSTER_HOME": str(home)})
+        control = Control(f"http://{dagster.host}:{dagster.port}")
+        self._open.callback(control.close)
+        self._await(child, control.ready)
+        return control
+
+    def gateway(self, principal: str) -> tuple[str, str]:
+        """Start the gateway; returns its URL and an API key for `principal` that may read every service."""
+        gateway = self.settings.gateway
+        _require_free(gateway.host, gateway.port, "gateway.port")
+        self._report("the gateway")
+        key = mint_key(self.settings, principal, ["*"])
+        child = self._start("gateway", [sys.executable, "-m", "penstock.cli.main", "gateway"], self._environment())
+        url = f"http://{gateway.host}:{gateway.port}"
+        self._await(child, lambda: _answers(f"{url}/readyz"))
+        return url, key
+
+    def _start(self, name: str, command: list[str], env: dict[str, str]) -> Child:
+        child = start(name, command, log=self.settings.path(f"var/log/{name}.log"), cwd=self.settings.root, env=env)
+        self._open.callback(stop, child)
+        return child
+
+    def _environment(self) -> dict[str, str]:
+        now = self.settings.clock.now
+        fixed = {} if now is None else {"PENSTOCK_CLOCK__NOW": now.isoformat()}
+        # The project's own packages are found from its folder.
+        return {**fixed, "PYTHONPATH": str(self.settings.root), "PYTHONWARNINGS": "ignore"}
+
+    def _await(self, child: Child, is_ready: Callable[[], bool]) -> None:
+        def look() -> bool:
+            child.require_alive()
+            return is_ready()
+
+        until(look, bool, at_most=_STARTING, what=f"starting {child.name}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _require_free(host: str, port: int, setting: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise RuntimeSetupError(
+                f"{setting}: {host}:{port} cannot be used: {error.strerror}",
+                hint=f"stop what listens there, or set PENSTOCK_{setting.replace('.', '__').upper()} to another port",
+            ) from None

@@ -1,0 +1,171 @@
+"""Requests as bytes and answers as results, without a network: what both clients share.
+
+The structs are what a client needs of the gateway's answer. Fields it does not know it skips, so an
+older client reads a newer gateway.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+import msgspec
+
+from penstock.errors import REQUEST_ERRORS, InvalidEntity, RequestError, Unavailable
+from penstock.sdk.result import FeatureResult, FeatureValue, ViewRead
+
+FEATURES_PATH = "/v1/features"
+
+Entity = Mapping[str, object]
+"""Join key → value: bool, int, str, or a datetime with a time zone."""
+
+
+class _View(msgspec.Struct):
+    view: str
+    version: int
+    generation: int
+    complete_until: datetime | None
+    features: list[int]
+
+
+class _Row(msgspec.Struct):
+    values: list[Any]
+    statuses: list[str]
+    event_times: list[datetime | None]
+    ages_s: list[float | None]
+    attempts: list[int | None]
+
+
+class _Response(msgspec.Struct):
+    service: str
+    contract: str
+    snapshot: str
+    now: datetime
+    features: list[str]
+    dtypes: list[str]
+    views: list[_View]
+    rows: list[_Row]
+
+
+class _Error(msgspec.Struct):
+    code: str
+    message: str
+    hint: str = ""
+    request_id: str = ""
+
+
+class _Failure(msgspec.Struct):
+    error: _Error
+
+
+def request_body(service: str, entities: Sequence[Entity], features: Sequence[str] | None, contract: str | None) -> bytes:
+    """The body of a request.
+
+    Raises:
+        InvalidEntity: a value no join key can have: a naive datetime, NaN, an object of another type.
+    """
+    rows = [{name: _json_value(position, name, value) for name, value in entity.items()} for position, entity in enumerate(entities)]
+    request: dict[str, object] = {"service": service, "entities": rows}
+    if features is not None:
+        request["features"] = list(features)
+    if contract is not None:
+        request["contract"] = contract
+    try:
+        return msgspec.json.encode(request)
+    except UnicodeEncodeError as error:
+        raise InvalidEntity(f"the request has text that is not valid Unicode: {error.reason}") from None
+
+
+def _json_value(position: int, name: str, value: object) -> object:
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidEntity(
+                f"entity {position}: join key '{name}' is a naive datetime ({value.isoformat()})",
+                hint="give it a time zone, e.g. datetime(..., tzinfo=UTC)",
+            )
+        return value.astimezone(UTC).isoformat()
+    if type(value) is float and not math.isfinite(value):
+        raise InvalidEntity(f"entity {position}: join key '{name}' is {value}")
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise InvalidEntity(
+            f"entity {position}: join key '{name}' is a {type(value).__name__}; expected bool, int, str or datetime",
+            hint="of a numpy value give `.item()`",
+        )
+    return value
+
+
+def parse_response(status: int, body: bytes, *, service: str, rows: int) -> FeatureResult:
+    """The result in a response.
+
+    Args:
+        status, body: of the HTTP response.
+        service, rows: what was asked for; another answer is refused, not handed on.
+
+    Raises:
+        RequestError: the one the gateway raised, of the same class.
+        Unavailable: the answer is not a gateway's.
+    """
+    if status != 200:
+        _raise_failure(status, body)
+    try:
+        response = msgspec.json.decode(body, type=_Response)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Unavailable(f"the answer is not a Penstock gateway's: {error}", hint="check the client's url") from None
+    if response.service != service or len(response.rows) != rows or not _is_whole(response):
+        raise Unavailable(f"the gateway's answer does not fit the request: service '{response.service}', {len(response.rows)} row(s)")
+    try:
+        values = tuple(_values(row, response) for row in response.rows)
+    except (ValueError, TypeError) as error:
+        raise Unavailable(f"the gateway's answer has a value that is not of its dtype: {error}") from None
+    return FeatureResult(
+        service=response.service,
+        contract=response.contract,
+        snapshot=response.snapshot,
+        now=response.now,
+        rows=values,
+        views=tuple(
+            ViewRead(v.view, v.version, v.generation, v.complete_until, tuple(row.attempts[n] for row in response.rows))
+            for n, v in enumerate(response.views)
+        ),
+    )
+
+
+def _raise_failure(status: int, body: bytes) -> NoReturn:
+    try:
+        error = msgspec.json.decode(body, type=_Failure).error
+    except (msgspec.DecodeError, ValueError):
+        kind = Unavailable if status >= 500 else RequestError
+        raise kind(f"HTTP status {status}, and no reason that a Penstock gateway would give", hint="check the client's url") from None
+    # A code this client does not know: whether to try again is told by the status.
+    kind = REQUEST_ERRORS.get(error.code, Unavailable if status >= 500 else RequestError)
+    raise kind(f"{error.message} (request {error.request_id})", hint=error.hint)
+
+
+def _is_whole(response: _Response) -> bool:
+    features, views = len(response.features), len(response.views)
+    return (
+        len(response.dtypes) == features
+        and sorted(position for view in response.views for position in view.features) == list(range(features))
+        and all({len(row.values), len(row.statuses)} == {features} for row in response.rows)
+        and all({len(row.event_times), len(row.ages_s), len(row.attempts)} == {views} for row in response.rows)
+    )
+
+
+def _values(row: _Row, response: _Response) -> dict[str, FeatureValue]:
+    view_of = {feature: n for n, view in enumerate(response.views) for feature in view.features}
+    values = {}
+    for position, (name, dtype) in enumerate(zip(response.features, response.dtypes, strict=True)):
+        age_s = row.ages_s[view_of[position]]
+        values[name] = FeatureValue(
+            _python_value(dtype, row.values[position]),
+            row.statuses[position],
+            row.event_times[view_of[position]],
+            None if age_s is None else timedelta(seconds=age_s),
+        )
+    return values
+
+
+def _python_value(dtype: str, value: Any) -> Any:
+    if value is None or "timestamp" not in dtype:
+        return value
+    return [_python_value("timestamp", item) for item in value] if isinstance(value, list) else datetime.fromisoformat(value)

@@ -1,0 +1,207 @@
+"""The gateway as one ASGI application.
+
+    POST /v1/features           values of a feature service; see `messages`
+    GET  /v1/services[/{name}]  what the caller may ask
+    GET  /healthz               the process lives
+    GET  /readyz                it knows what to serve; 503 until the control plane was read once
+    GET  /metrics               Prometheus
+
+`/v1` needs an API key, the others are open. Everything is served under the state of the last look
+at the control plane that succeeded, and goes on under it while the store is down.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from time import perf_counter
+
+import msgspec
+
+from penstock.clock import Clock, to_micros
+from penstock.config import Settings
+from penstock.errors import ConfigError, MalformedRequest, RequestError, StoreError, Unavailable, error_code
+from penstock.online.store import OnlineStore
+from penstock.registry.serving_state import ServingState
+from penstock.serving.access import Grant, authenticate, load_grants
+from penstock.serving.catalogue import describe_service, list_services
+from penstock.serving.http import (
+    INTERNAL_ERROR,
+    Disconnected,
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    failure,
+    header,
+    read_body,
+    refusal,
+    request_id_of,
+    send_reply,
+)
+from penstock.serving.lookup import Reader, look_up
+from penstock.serving.messages import FeatureRequest
+from penstock.serving.metrics import UNKNOWN, GatewayMetrics
+from penstock.serving.state import StateKeeper
+
+logger = logging.getLogger(__name__)
+
+_decode = msgspec.json.Decoder(FeatureRequest).decode
+_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+_SERVICES = "/v1/services/"
+
+
+class Gateway:
+    """The ASGI application.
+
+    Args:
+        settings: its `gateway` section: limits, refresh, keys file.
+        connect: makes the online store; tried again at every refresh until it answers, so that a
+            gateway may start before its store.
+        clock: what values are judged by; default: the one the settings ask for.
+    """
+
+    def __init__(self, settings: Settings, connect: Callable[[], Awaitable[OnlineStore]], clock: Clock | None = None) -> None:
+        self._settings = settings.gateway
+        self._keys_file = settings.path(settings.gateway.keys_file)
+        self._connect = connect
+        self._clock = clock if clock is not None else settings.make_clock()
+        self._metrics = GatewayMetrics()
+        self._grants = load_grants(self._keys_file)
+        self._store: OnlineStore | None = None
+        self._reader: Reader | None = None
+        self._keeper: StateKeeper | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def refresh(self) -> None:
+        """Look once at the keys file and the control plane; what cannot be read stays as it was."""
+        try:
+            self._grants = load_grants(self._keys_file)
+        except ConfigError as error:
+            logger.error("keeping the API keys known so far: %s", error.message)
+        try:
+            if self._store is None:
+                self._store = await self._connect()
+                self._reader = self._metrics.timed(self._store)
+                self._keeper = StateKeeper(self._store, self._metrics.refresh_failed)
+        except StoreError as error:
+            self._metrics.refresh_failed()
+            logger.warning("not connected to the online store: %s", error.message)
+        if self._keeper is not None and await self._keeper.refresh() and self._keeper.state is not None:
+            self._metrics.refreshed(self._keeper.state, self._clock.now().timestamp())
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.refresh()
+        except Exception as error:
+            logger.exception("the gateway cannot start")
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        refresher = asyncio.create_task(self._refresh_forever())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        refresher.cancel()
+        with suppress(asyncio.CancelledError):
+            await refresher
+        if self._store is not None:
+            await self._store.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _refresh_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.refresh_s)
+            try:
+                await self.refresh()
+            except Exception:
+                # Whatever it is, serving goes on under the last state, and the next look may succeed.
+                self._metrics.refresh_failed()
+                logger.exception("looking at the control plane failed")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = request_id_of(scope)
+        try:
+            reply = await self._route(scope, receive, request_id)
+        except Disconnected:
+            return
+        except RequestError as error:
+            reply = refusal(error, request_id)
+        except Exception:
+            logger.exception("request %s failed", request_id)
+            reply = failure(500, INTERNAL_ERROR, "an unexpected error; the gateway's log has it under this request id", request_id)
+        await send_reply(send, reply, request_id)
+
+    async def _route(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+        match (scope["method"], scope["path"]):
+            case ("POST", "/v1/features"):
+                return await self._features(scope, receive)
+            case ("GET", "/v1/services"):
+                grant = self._authenticate(scope)
+                return _json(list_services(self._state(), grant))
+            case ("GET", str(path)) if path.startswith(_SERVICES):
+                name = path.removeprefix(_SERVICES)
+                self._authenticate(scope).require(name)
+                return _json(describe_service(self._state(), name))
+            case ("GET", "/healthz"):
+                return _json({"status": "alive"})
+            case ("GET", "/readyz"):
+                self._state()
+                return _json({"status": "ready"})
+            case ("GET", "/metrics"):
+                return Reply(200, self._metrics.render(), _PROMETHEUS)
+            case (method, "/v1/features" | "/v1/services" | "/healthz" | "/readyz" | "/metrics" as path):
+                return failure(405, "method_not_allowed", f"{path} does not answer to {method}", request_id)
+        hint = "see POST /v1/features and GET /v1/services"
+        return failure(404, "unknown_path", "nothing is served at this path", request_id, hint=hint)
+
+    async def _features(self, scope: Scope, receive: Receive) -> Reply:
+        start, service, code = perf_counter(), UNKNOWN, INTERNAL_ERROR
+        try:
+            grant = self._authenticate(scope)
+            request = parse_request(await read_body(scope, receive, self._settings.max_body_bytes))
+            grant.require(request.service)
+            state = self._state()
+            if request.service in state.services:  # a label must not be whatever a caller sends
+                service = request.service
+            assert self._reader is not None  # there is no state without it
+            answer = await look_up(state, self._reader, to_micros(self._clock.now()), request, self._settings)
+            self._metrics.answer(answer)
+            code = "ok"
+            return _json(answer.response)
+        except Disconnected:
+            code = "disconnected"
+            raise
+        except RequestError as error:
+            code = error_code(type(error))
+            raise
+        finally:
+            self._metrics.request(service, code, perf_counter() - start)
+
+    def _authenticate(self, scope: Scope) -> Grant:
+        return authenticate(self._grants, header(scope, b"authorization"))
+
+    def _state(self) -> ServingState:
+        if self._keeper is None or self._keeper.state is None:
+            raise Unavailable("the gateway has not read yet what to serve", hint="try again; its log says what it waits for")
+        return self._keeper.state
+
+
+def parse_request(body: bytes) -> FeatureRequest:
+    """The request in a body.
+
+    Raises:
+        MalformedRequest: not JSON, an unknown field, a value of the wrong type, nested too deep.
+    """
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: bytes that are not UTF-8, endless digits
+        raise MalformedRequest(f"the request is not as documented: {error}", hint="see POST /v1/features") from None
+
+
+def _json(body: object) -> Reply:
+    return Reply(200, msgspec.json.encode(body))

@@ -1,0 +1,90 @@
+"""The gateway as a process of its own, on a real Cassandra: starts, serves, and ends when told to."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from penstock.config import ClockSettings, GatewaySettings, Settings
+from penstock.online.cassandra import CassandraStore
+from penstock.sdk import FeatureClient
+from penstock.serving.access import mint_key
+from tests.serving.world import NOON, serve_everything
+
+Endpoint = tuple[list[str], int]
+
+RUN = """
+import json, sys
+from penstock.config import Settings
+from penstock.serving.gateway import run_gateway
+settings, contact_points, port = json.loads(sys.argv[1])
+run_gateway(Settings(**settings), contact_points, port)
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def settings(cassandra_settings: Settings, tmp_path: Path) -> Settings:
+    return Settings(
+        root=tmp_path,
+        cassandra=cassandra_settings.cassandra.model_copy(update={"keyspace": "gateway_test"}),
+        gateway=GatewaySettings(port=free_port(), refresh_s=0.05),
+        clock=ClockSettings(now=NOON),
+    )
+
+
+@contextmanager
+def gateway_process(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    arguments = json.dumps([settings.model_dump(mode="json"), *endpoint])
+    with subprocess.Popen([sys.executable, "-W", "error", "-c", RUN, arguments], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield f"http://127.0.0.1:{settings.gateway.port}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+    # uvicorn ends in order, then lets the signal end the process
+    assert (process.returncode, log) == (-signal.SIGTERM, "")
+
+
+def wait_until(url: str, status: int) -> None:
+    """Ask for readiness until it is as expected; each attempt waits for the process, none sleeps."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as http:  # retries with a growing pause
+        for _ in range(2000):
+            if http.get(f"{url}/readyz").status_code == status:
+                return
+    raise AssertionError(f"{url}/readyz never was {status}")
+
+
+def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings: Settings, endpoint: Endpoint) -> None:
+    async def publish() -> None:
+        store = await CassandraStore.connect(*endpoint, settings)
+        try:
+            await serve_everything(store)
+        finally:
+            await store.close()
+
+    asyncio.run(publish())
+    key = mint_key(settings, "test", ["*"])
+    with gateway_process(settings, endpoint) as url:
+        wait_until(url, 200)
+        with FeatureClient(url, api_key=key, timeout_s=10) as client:
+            result = client.features(
+                "all_features", [{"carrier": "UA", "number": 1, "departs": NOON}] * 3 + [{"carrier": "XX", "number": 1, "departs": NOON}]
+            )
+            assert [row["load__seats"] for row in result.to_dicts()] == [151, 151, 151, None]
+            assert result.rows[0]["delays__mean"][:2] == (12.25, "PRESENT")
+            many = [{"carrier": f"C{n}", "number": n, "departs": NOON} for n in range(500)]
+            assert {value.status for row in client.features("all_features", many).rows for value in row.values()} == {"NOT_FOUND"}
