@@ -112,7 +112,12 @@ class Demo:
                 return due
 
             until(look, lambda due: due == 0, at_most=RUN_AT_MOST, what="publication")
-            until(lambda: control.runs_of("publish_online"), lambda runs: all(r.finished for r in runs), at_most=RUN_AT_MOST, what="publication")
+            until(
+                lambda: control.runs_of("publish_online"),
+                lambda runs: all(r.finished for r in runs),
+                at_most=RUN_AT_MOST,
+                what="publication",
+            )
         runs = control.runs_of("publish_online")
         self.summary["publications"] = {
             "runs": {run.id: run.status for run in runs},
@@ -123,7 +128,9 @@ class Demo:
         """The features of flights that leave next, as a model would ask for them."""
         now = self.store.clock.now()
         with self.phase("serve", "Asking the gateway for the flights that leave next"):
-            flights = [f for day in (0, 1) for f in schedule(now.date() + timedelta(days=day)).to_pylist() if f["sched_dep_time"] >= now][:8]
+            flights = [f for day in (0, 1) for f in schedule(now.date() + timedelta(days=day)).to_pylist() if f["sched_dep_time"] >= now][
+                :8
+            ]
             keys = self.store.project.service(SERVICE).join_keys
             result = client.features(SERVICE, [{key: flight[key] for key in keys} for flight in flights])
         _show_flights(flights, result)
@@ -158,7 +165,9 @@ class Demo:
         for delta in deltas:
             table.add_row(delta.feature, f"{delta.rows:,}", f"{delta.differ:,}", f"{delta.share:.1%}")
         screen.print(table)
-        self.summary["leakage_delta"] = {delta.feature: {"rows": delta.rows, "differ": delta.differ, "share": delta.share} for delta in deltas}
+        self.summary["leakage_delta"] = {
+            delta.feature: {"rows": delta.rows, "differ": delta.differ, "share": delta.share} for delta in deltas
+        }
 
     def finish(self) -> None:
         """The summary, on the screen and in a file."""
@@ -172,11 +181,9 @@ class Demo:
             table.add_row(name, f"{rows:,}")
         table.add_row(f"training/{SERVICE}", f"{self.summary['training_set']['observed']['rows']:,}")
         screen.print(table)
-        screen.print(
-            f"{sum(self.summary['phases'].values()):.0f} s in all. Tables: {self.store.lake.uri}; summary: {path}; logs: {path.parent.parent / 'log'}\n"
-            "`make dev` leaves it running: the Dagster UI, the gateway, an hour of flights every hour.",
-            soft_wrap=True,
-        )
+        seconds = sum(self.summary["phases"].values())
+        screen.print(f"{seconds:.0f} s in all. Tables: {self.store.lake.uri}; summary: {path}", soft_wrap=True)
+        screen.print("`make dev` leaves it running: the Dagster UI, the gateway, and an hour of flights every hour.", soft_wrap=True)
 
 
 def _follow(control: Control, run_id: str, status: Any) -> None:

@@ -95,9 +95,7 @@ def is_correction(row: Row, history: History) -> bool:
     """Created at or after `live_since`, in a partition that an earlier attempt had completed up to its event time."""
     if history.live_since is None or row.created_time < history.live_since:
         return False
-    return any(
-        a.partition == row.partition and a.attempt < row.attempt and a.complete_until >= row.event_time for a in history.attempts
-    )
+    return any(a.partition == row.partition and a.attempt < row.attempt and a.complete_until >= row.event_time for a in history.attempts)
 
 
 def readable_at(row: Row, history: History) -> datetime | None:

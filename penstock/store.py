@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -33,7 +34,7 @@ from penstock.training_set.build import Manifest, build, view_tables
 from penstock.training_set.leakage import FeatureDelta, leakage_delta
 
 
-def open(root: str | Path = ".", *, environment: str | None = None, package: str = "feature_assets") -> "Store":  # noqa: A001
+def open(root: str | Path = ".", *, environment: str | None = None, package: str = "feature_assets") -> "Store":
     """The project in folder `root`, ready to use.
 
     Args:
@@ -138,7 +139,9 @@ class Store:
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the raw table of that source: a spine, say."""
         wanted = {s.name: s for s in self.project.sources if f"{{{s.name}}}" in text}
-        frames = {name: self.spark.read.format("delta").load(self.lake.location(raw_table(s))) for name, s in wanted.items()}
+        frames: dict[str, Any] = {
+            name: self.spark.read.format("delta").load(self.lake.location(raw_table(s))) for name, s in wanted.items()
+        }
         return self.spark.sql(text, **frames)
 
     def _tables(self, service: str) -> list[ViewTable]:

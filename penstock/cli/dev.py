@@ -19,7 +19,9 @@ def run() -> None:
         control = stack.dagster()
         url, key = stack.gateway("local")
         status.stop()
-        out.print(f"Dagster   {control.url}\ngateway   {url}\nAPI key   {key}\nlogs      {settings.path('var/log')}\nCtrl-C stops everything.")
+        out.print(
+            f"Dagster   {control.url}\ngateway   {url}\nAPI key   {key}\nlogs      {settings.path('var/log')}\nCtrl-C stops everything."
+        )
         asked_to_end.wait()
         status.start()
         status.update("stopping")

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
 from penstock.contract.fingerprint import transformation_fingerprint
@@ -66,40 +66,76 @@ def run_attempt(
     """
     create_feature_table(spark, lake, view)
     known = finish_interrupted(lake, view)
-    inputs = _input_versions(lake, view)
     now = clock.now()
     ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
     limits = {day: complete_until(view, day, ingested, now) for day in sorted(partitions)}
-    created = max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))])
-    code = transformation_fingerprint(view)
-
-    computed = compute_rows(spark, lake, view, inputs, limits)
+    this = _This(
+        view,
+        created=max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))]),
+        run_id=run_id,
+        inputs=_input_versions(lake, view),
+        found_version=lake.version(feature_table(view)) or 0,
+    )
+    computed = compute_rows(spark, lake, view, this.inputs, limits)
     problems = schema_problems(view, computed)
     if problems:
         refused = Verdict(0, {"schema": False}, problems)
-        entries = [_entry(view, day, created, limits[day], refused, run_id, code, inputs, lake) for day in limits]
-        log_attempts(lake, entries)
-        return entries
-
-    rows = up_to(view, computed, limits, now).cache()
-    try:
-        verdicts = audit(view, rows, limits)
-        good = {day: limits[day] for day in limits if verdicts[day].passed}
-        bad = [day for day in limits if day not in good]
-        if bad:
-            _quarantine(spark, lake, view, rows, {day: verdicts[day] for day in bad}, created)
-        entries = [_entry(view, day, created, limits[day], verdicts[day], run_id, code, inputs, lake) for day in bad]
-        if good:
-            mine = rows.where(F.to_date("event_time").isin(list(good)))
-            passing = [_entry(view, day, created, limits[day], verdicts[day], run_id, code, inputs, lake) for day in good]
-            note = {"run_id": run_id, "entries": msgspec.to_builtins(passing)}
-            changes = commit_changes(spark, lake, view, mine, good, created=created, metadata=note)
-            entries += [_with_changes(entry, changes.version, *changes.rows[entry.partition]) for entry in passing]
-    finally:
-        rows.unpersist()
-    entries.sort(key=lambda e: e.partition)
+        entries = [this.entry(day, limit, refused) for day, limit in limits.items()]
+    else:
+        rows = up_to(view, computed, limits, now).cache()
+        try:
+            entries = _commit_what_passes(spark, lake, this, rows, limits, audit(view, rows, limits))
+        finally:
+            rows.unpersist()
     log_attempts(lake, entries)
     return entries
+
+
+@dataclass(frozen=True)
+class _This:
+    """What all entries of one attempt share."""
+
+    view: FeatureView
+    created: datetime
+    run_id: str
+    inputs: Mapping[str, int]
+    found_version: int
+
+    def entry(self, day: date, limit: datetime, verdict: Verdict) -> AttemptEntry:
+        return AttemptEntry(
+            table=feature_table(self.view),
+            partition=day,
+            attempt=to_micros(self.created),
+            state="passed" if verdict.passed else "quarantined",
+            complete_until=limit,
+            delta_version=self.found_version,
+            rows=verdict.rows,
+            changed=0,
+            retracted=0,
+            run_id=self.run_id,
+            code=transformation_fingerprint(self.view),
+            inputs=dict(self.inputs),
+            gates=dict(verdict.gates),
+            reasons=list(verdict.reasons),
+        )
+
+
+def _commit_what_passes(
+    spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, limits: Mapping[date, datetime], verdicts: Mapping[date, Verdict]
+) -> list[AttemptEntry]:
+    good = {day: limit for day, limit in limits.items() if verdicts[day].passed}
+    refused = {day: verdicts[day] for day in limits if day not in good}
+    if refused:
+        _quarantine(spark, lake, this, rows, refused)
+    entries = {day: this.entry(day, limit, verdicts[day]) for day, limit in limits.items()}
+    if good:
+        mine = rows.where(F.to_date("event_time").isin(list(good)))
+        # All that is needed to log the attempt, should this run end right after the commit.
+        note = {"run_id": this.run_id, "entries": msgspec.to_builtins([entries[day] for day in good])}
+        changes = commit_changes(spark, lake, this.view, mine, good, created=this.created, metadata=note)
+        for day, (changed, retracted) in changes.rows.items():
+            entries[day] = msgspec.structs.replace(entries[day], delta_version=changes.version, changed=changed, retracted=retracted)
+    return list(entries.values())
 
 
 def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Clock) -> list[date]:
@@ -159,47 +195,17 @@ def _input_versions(lake: Lake, view: FeatureView) -> dict[str, int]:
     return versions
 
 
-def _entry(
-    view: FeatureView, day: date, created: datetime, limit: datetime, verdict: Verdict, run_id: str, code: str,
-    inputs: Mapping[str, int], lake: Lake,
-) -> AttemptEntry:
-    return AttemptEntry(
-        table=feature_table(view),
-        partition=day,
-        attempt=to_micros(created),
-        state="passed" if verdict.passed else "quarantined",
-        complete_until=limit,
-        delta_version=lake.version(feature_table(view)) or 0,
-        rows=verdict.rows,
-        changed=0,
-        retracted=0,
-        run_id=run_id,
-        code=code,
-        inputs=dict(inputs),
-        gates=dict(verdict.gates),
-        reasons=list(verdict.reasons),
-    )
-
-
-def _with_changes(entry: AttemptEntry, version: int, changed: int, retracted: int) -> AttemptEntry:
-    return msgspec.structs.replace(entry, delta_version=version, changed=changed, retracted=retracted)
-
-
-def _quarantine(
-    spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame, refused: Mapping[date, Verdict], created: datetime
-) -> None:
+def _quarantine(spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, refused: Mapping[date, Verdict]) -> None:
     """Keep the refused partitions' rows, with the reasons, where nobody reads features from."""
     days = spark.createDataFrame([(day, list(v.reasons)) for day, v in refused.items()], "event_date date, reasons array<string>")
     (
         rows.withColumn("event_date", F.to_date("event_time"))
         .join(F.broadcast(days), "event_date")
-        .withColumn("view_version", F.lit(view.version))
-        .withColumn("attempt", F.lit(to_micros(created)))
+        .withColumn("view_version", F.lit(this.view.version))
+        .withColumn("attempt", F.lit(to_micros(this.created)))
         .write.format("delta")
         .mode("append")
         .option("mergeSchema", "true")
         .partitionBy("event_date")
-        .save(lake.location(quarantine_table(view)))
+        .save(lake.location(quarantine_table(this.view)))
     )
-
-

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.clock import from_micros, to_micros
 from penstock.contract.view import FeatureView
@@ -71,8 +71,14 @@ def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
 
 
 def commit_changes(
-    spark: SparkSession, lake: Lake, view: FeatureView, computed: DataFrame, complete_until: Mapping[date, datetime],
-    *, created: datetime, metadata: Mapping[str, object],
+    spark: SparkSession,
+    lake: Lake,
+    view: FeatureView,
+    computed: DataFrame,
+    complete_until: Mapping[date, datetime],
+    *,
+    created: datetime,
+    metadata: Mapping[str, object],
 ) -> Changes:
     """Write what differs between the computed rows of some partitions and the table's current ones.
 
@@ -99,7 +105,9 @@ def commit_changes(
     changes = changes.select(*_columns(view)).cache()
     try:
         counted = changes.groupBy("event_date").agg(
-            F.count("*").alias("rows"), F.sum(F.col("retracted").cast("int")).alias("retracted"), F.max(F.unix_micros("available_time")).alias("latest")
+            F.count("*").alias("rows"),
+            F.sum(F.col("retracted").cast("int")).alias("retracted"),
+            F.max(F.unix_micros("available_time")).alias("latest"),
         )
         per_day = {row["event_date"]: row for row in counted.collect()}
         future = {str(day): from_micros(row["latest"]).isoformat() for day, row in per_day.items() if row["latest"] > to_micros(created)}
@@ -111,7 +119,9 @@ def commit_changes(
         changes.unpersist()
     version = lake.version(table)
     assert version is not None
-    return Changes(version, {day: (per_day[day]["rows"], per_day[day]["retracted"]) if day in per_day else (0, 0) for day in complete_until})
+    return Changes(
+        version, {day: (per_day[day]["rows"], per_day[day]["retracted"]) if day in per_day else (0, 0) for day in complete_until}
+    )
 
 
 def _columns(view: FeatureView) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.clock import MICROSECOND, to_micros
 from penstock.contract.source import Source
@@ -43,7 +43,11 @@ def read_source(spark: SparkSession, lake: Lake, source: Source, version: int, s
     if "event_date" in seen:
         frame = frame.where(F.col("event_date").between(F.lit(start.date()), F.lit((end - MICROSECOND).date())))
     event, rule = F.col(source.event_time), source.availability
-    available = F.col(rule.column) if rule.column is not None else F.expr(f"{source.event_time} + INTERVAL {rule.at_most // MICROSECOND} MICROSECOND")
+    available = (
+        F.col(rule.column)
+        if rule.column is not None
+        else F.expr(f"{source.event_time} + INTERVAL {rule.at_most // MICROSECOND} MICROSECOND")
+    )
     columns = [F.col(name) for name in source.schema if name not in ("event_time", "available_time")]
     frame = frame.select(*columns, event.alias("event_time"), available.alias("available_time"))
     return frame.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
@@ -105,9 +109,7 @@ def up_to(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
 def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: datetime) -> DataFrame:
     keys = list(view.entity.join_keys)
     columns = plan_of(view).columns
-    needed = source.select(
-        *keys, "event_time", "available_time", *[F.col(name).cast("double").alias(name) for name in columns]
-    )
+    needed = source.select(*keys, "event_time", "available_time", *[F.col(name).cast("double").alias(name) for name in columns])
     fields = [*((k, spark_type(t)) for k, t in view.entity.join_keys.items()), ("event_time", "timestamp")]
     fields += [(f.name, spark_type(f.dtype)) for f in view.features]
     schema = ", ".join(f"`{name}` {dtype}" for name, dtype in fields)
@@ -139,4 +141,3 @@ def _micros(column: pa.ChunkedArray) -> Any:
 
 def _column(column: pa.ChunkedArray) -> Column:
     return Column(pc.fill_null(column, 0.0).to_numpy(), np.asarray(pc.is_valid(column).to_numpy()))
-

@@ -47,17 +47,12 @@ def ingest_days(lake: Lake, source: Source, days: Sequence[date], *, fetch: Fetc
     facts = _as_declared(source, fetch(source.name, start_of(days[0]), start_of(days[-1]) + DAY, now))
     held = _held(lake, table, days)
     changed = [day for day in days if not _of_day(facts, day).equals(_of_day(held, day) if held is not None else None)]
-    if changed or held is None:
+    if held is None:
+        write_deltalake(lake.prepare(table), facts, mode="append", partition_by=["event_date"], configuration=RETENTION)
+    elif changed:
         which = " OR ".join(f"event_date = '{day}'" for day in changed)
-        rows = pa.concat_tables([_of_day(facts, day) for day in changed]) if changed else facts.slice(0, 0)
-        write_deltalake(
-            lake.prepare(table),
-            rows,
-            mode="append" if held is None else "overwrite",
-            predicate=None if held is None else which,
-            partition_by=["event_date"],
-            configuration=RETENTION,
-        )
+        rows = pa.concat_tables([_of_day(facts, day) for day in changed])
+        write_deltalake(lake.location(table), rows, mode="overwrite", predicate=which)
     version = lake.version(table)
     assert version is not None
     attempt = max([to_micros(now), *(entry.attempt + 1 for entry in known)])
@@ -111,4 +106,3 @@ def _held(lake: Lake, table: str, days: Sequence[date]) -> Any:
 def _of_day(facts: Any, day: date) -> Any:
     rows = facts.filter(pc.equal(facts["event_date"], pa.scalar(day, pa.date32())))
     return rows.sort_by([(name, "ascending") for name in rows.column_names if not pa.types.is_nested(rows.schema.field(name).type)])
-

@@ -11,6 +11,7 @@ depends on `e` alone, never on the range that is asked for: re-runs give the sam
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +85,7 @@ def evaluate(
     event, available = event[order], available[order]
     columns = {name: Column(c.values[order], c.present[order]) for name, c in columns.items()}
     times = _times_to_look_at(plan, event, available, start, end)
-    results = [
-        (np.empty(len(times), np.float64), np.empty(len(times), np.bool_)) for _ in plan.features
-    ]
+    results = [(np.empty(len(times), np.float64), np.empty(len(times), np.bool_)) for _ in plan.features]
     rows_in_reach = np.searchsorted(event, times, "left") - np.searchsorted(event, times - plan.longest, "left")
     for piece in _pieces(rows_in_reach):
         for (function, column, length), (values, flags) in zip(plan.features, results, strict=True):
@@ -122,7 +121,7 @@ def _pieces(rows: Ints) -> Sequence[slice]:
             total = 0
         total += n
     bounds.append(len(rows))
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
 
 
 def _members(event: Ints, available: Ints, times: Ints, length: int, delay: int) -> tuple[Ints, Ints]:
@@ -172,8 +171,8 @@ def _worth_a_row(
     changed = np.zeros(len(times), np.bool_)
     changed[1:] = active[1:] != active[:-1]
     for values, flags in results:
-        values = np.where(flags, values, 0.0)  # what stands under a null is no difference
-        changed[1:] |= (values[1:] != values[:-1]) | (flags[1:] != flags[:-1])
+        shown = np.where(flags, values, 0.0)  # what stands under a null is no difference
+        changed[1:] |= (shown[1:] != shown[:-1]) | (flags[1:] != flags[:-1])
     beat = plan.step if plan.dense else plan.heartbeat
     if beat is not None:
         changed |= active & (times % beat == 0)

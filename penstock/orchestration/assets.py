@@ -1,6 +1,6 @@
 """A view as assets: its sources, its features with their contract check, and its online copy."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -99,7 +99,7 @@ def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDef
         partitions_def=partitions,
         description="schema, keys, uniqueness, times, nulls and ranges as the view declares them, judged before the commit",
     )
-    def contract(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
+    def contract(context: dg.AssetCheckExecutionContext) -> Any:
         days = days_of(context)
         judged = newest(attempts(store.lake, feature_table(view)))
         results = {day.isoformat(): _verdict(judged[day]) for day in days if day in judged}
@@ -146,7 +146,7 @@ def _owner(owner: str) -> str:
     return owner if "@" in owner else f"team:{owner}"
 
 
-def _time(micros: int) -> dg.MetadataValue:  # type: ignore[type-arg]
+def _time(micros: int) -> dg.MetadataValue:
     return dg.MetadataValue.timestamp(micros / 1_000_000)
 
 

@@ -16,12 +16,16 @@ _FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
 
 _LAUNCH = """mutation Launch($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
-  ... on RunConfigValidationInvalid { errors { message } } ... on PipelineNotFoundError { message } ... on InvalidSubsetError { message } } }"""
+  ... on RunConfigValidationInvalid { errors { message } }
+  ... on PipelineNotFoundError { message } ... on InvalidSubsetError { message } } }"""
 _RUN = """query Run($id: ID!) { runOrError(runId: $id) { __typename ... on Run { runId status jobName startTime endTime
   stepStats { stepKey status } } } }"""
-_RUNS = """query Runs($job: String!) { runsOrError(filter: {pipelineName: $job}, limit: 50) { ... on Runs { results { runId status } } } }"""
+_RUNS = (
+    """query Runs($job: String!) { runsOrError(filter: {pipelineName: $job}, limit: 50) { ... on Runs { results { runId status } } } }"""
+)
 _FAILURES = """query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
-  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } } ... on RunFailureEvent { message error { message } } } } } }"""
+  ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
+  ... on RunFailureEvent { message error { message } } } } } }"""
 _READY = """query Ready { workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
 _TICKS = """query Ticks($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector) {

@@ -1,7 +1,7 @@
 """Everything a project needs, running on one machine: Cassandra, Dagster with its daemon, the gateway.
 
-    with Stack(settings, report) as stack:
-        ...                      # all running, and ended in reverse order, whatever happens
+with Stack(settings, report) as stack:
+    ...                      # all running, and ended in reverse order, whatever happens
 """
 
 import shutil

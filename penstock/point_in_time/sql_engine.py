@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.as_of import History, Mode
 from penstock.clock import EPOCH, from_micros
@@ -124,10 +124,7 @@ def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
 
 def _committed(spark: SparkSession, table: ViewTable) -> DataFrame:
     """Rows whose attempt is logged, with what the history says of their attempt."""
-    facts = [
-        (day, attempt, completed, readable)
-        for (day, attempt), (completed, readable) in attempt_facts(table.history).items()
-    ]
+    facts = [(day, attempt, completed, readable) for (day, attempt), (completed, readable) in attempt_facts(table.history).items()]
     schema = "event_date date, attempt bigint, _completed_before timestamp, _readable_at timestamp"
     return table.rows.join(F.broadcast(spark.createDataFrame(facts, schema)), ["event_date", "attempt"])
 
@@ -143,9 +140,9 @@ def attempt_facts(history: History) -> Mapping[tuple[date, int], tuple[datetime 
         for entry in own:
             earlier.setdefault(entry.attempt, completed)
             completed = entry.complete_until if completed is None else max(completed, entry.complete_until)
-        for attempt in earlier:
+        for attempt, completed_before in earlier.items():
             times = [r.readable_at for r in ledger if r.attempt >= attempt]
-            facts[partition, attempt] = (earlier[attempt], min(times, default=None))
+            facts[partition, attempt] = (completed_before, min(times, default=None))
     return facts
 
 

@@ -26,13 +26,9 @@ def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication]) -> D
     entries = list(attempts)
     online = latest(published)
     ready = {
-        day: entry.attempt
-        for day, entry in newest(entries, passed).items()
-        if day not in online or entry.attempt > online[day].attempt
+        day: entry.attempt for day, entry in newest(entries, passed).items() if day not in online or entry.attempt > online[day].attempt
     }
-    held = {
-        day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"
-    }
+    held = {day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"}
     return Due(ready, held)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
 from penstock.offline.commit import current_rows

@@ -63,7 +63,14 @@ def with_store(connect: Connect, use: Callable[[OnlineStore], Awaitable[T]]) -> 
 
 
 def publish(
-    spark: SparkSession, lake: Lake, view: FeatureView, partitions: Sequence[date], *, connect: Connect, clock: Clock, run_id: str,
+    spark: SparkSession,
+    lake: Lake,
+    view: FeatureView,
+    partitions: Sequence[date],
+    *,
+    connect: Connect,
+    clock: Clock,
+    run_id: str,
     generation: int = 1,
 ) -> Published:
     """Bring the newest committed attempts of some days online.

@@ -31,9 +31,7 @@ async def publish_services(store: OnlineStore, snapshot: Snapshot, now_us: int, 
         if before is None or before.snapshot != fingerprint or before.pointers != pointers:
             await store.put_snapshot(fingerprint, snapshot.to_json())
             changed = max(now_us, before.changed_at_us + 1 if before is not None else 0)
-            await store.set_pointers(
-                ServicePointers(service=service.name, snapshot=fingerprint, pointers=pointers, changed_at_us=changed)
-            )
+            await store.set_pointers(ServicePointers(service=service.name, snapshot=fingerprint, pointers=pointers, changed_at_us=changed))
         served[service.name] = True
     return served
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.clock import to_micros
 from penstock.contract.view import FeatureView
@@ -131,13 +131,13 @@ def validate(table: pd.DataFrame, checks: list[Rule], closed: set[date]) -> dict
     ):
         if subset.empty or not applicable:
             continue
-        subset = subset.reset_index(drop=True)
-        for rule, result in zip(applicable, _expect(subset, applicable), strict=True):
+        days = list(subset[_PARTITION])
+        for rule, result in zip(applicable, _expect(subset.reset_index(drop=True), applicable), strict=True):
             detail: dict[str, Any] = result.result
-            if result.exception_info.get("raised_exception") or "unexpected_index_list" not in detail and not result.success:
+            if result.exception_info.get("raised_exception") or ("unexpected_index_list" not in detail and not result.success):
                 raise PenstockError(f"contract rule '{rule.name}' could not be evaluated: {result.exception_info}")
             for position in detail.get("unexpected_index_list") or []:
-                failed[subset[_PARTITION][position]].add(rule.name)
+                failed[days[position]].add(rule.name)
     return failed
 
 
@@ -146,17 +146,17 @@ def _expect(table: pd.DataFrame, checks: list[Rule]) -> list[Any]:
         # Importing it costs 6 s of CPU, which a sensor or a code location must not pay; and it warns of its own imports.
         warnings.simplefilter("ignore")
         import great_expectations as gx  # noqa: PLC0415
+        from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
+        from great_expectations.expectations.core.expect_column_values_to_be_between import ExpectColumnValuesToBeBetween  # noqa: PLC0415
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = context.data_sources.add_pandas("profile").add_dataframe_asset("profile").add_batch_definition_whole_dataframe("all")
-    expectations = [
-        gx.expectations.ExpectColumnValuesToBeBetween(column=rule.name, min_value=rule.minimum, max_value=rule.maximum) for rule in checks
-    ]
+    expectations = [ExpectColumnValuesToBeBetween(column=rule.name, min_value=rule.minimum, max_value=rule.maximum) for rule in checks]
     suite = context.suites.add(gx.ExpectationSuite(name="contract", expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="contract", data=batch, suite=suite))
     outcome = definition.run(batch_parameters={"dataframe": table}, result_format={"result_format": "COMPLETE"})
-    by_column = {result.expectation_config.kwargs["column"]: result for result in outcome.results}
+    by_column = {result.expectation_config.kwargs["column"]: result for result in outcome.results if result.expectation_config}
     if set(by_column) != {rule.name for rule in checks}:
         raise PenstockError(f"{len(checks)} contract rules were given to Great Expectations, {len(by_column)} came back")
     return [by_column[rule.name] for rule in checks]

@@ -20,17 +20,13 @@ from penstock.registry.project import Project
 FORMAT = 1
 
 
-class Frozen(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the document's parts."""
-
-
-class EntityEntry(Frozen):
+class EntityEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     join_keys: list[tuple[str, str]]
     description: str
 
 
-class SourceEntry(Frozen):
+class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     owner: str
     schema: list[tuple[str, str]]
@@ -41,7 +37,7 @@ class SourceEntry(Frozen):
     description: str
 
 
-class FeatureEntry(Frozen):
+class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     dtype: str
     unit: str
@@ -54,7 +50,7 @@ class FeatureEntry(Frozen):
     description: str
 
 
-class FreshnessEntry(Frozen):
+class FreshnessEntry(msgspec.Struct, frozen=True, kw_only=True):
     total_us: int
     ingest_us: int
     compute_us: int
@@ -62,12 +58,12 @@ class FreshnessEntry(Frozen):
     read_us: int
 
 
-class DegradationEntry(Frozen):
+class DegradationEntry(msgspec.Struct, frozen=True, kw_only=True):
     stale_up_to_us: int | None
     then: Literal["default", "drop", "fail"]
 
 
-class ViewEntry(Frozen):
+class ViewEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: int
     entity: str
@@ -89,13 +85,13 @@ class ViewEntry(Frozen):
         return f"{self.name}@{self.version}"
 
 
-class SelectionEntry(Frozen):
+class SelectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     view: str
     version: int
     features: list[str]
 
 
-class ServiceEntry(Frozen):
+class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     owner: str
     selection: list[SelectionEntry]
@@ -104,7 +100,7 @@ class ServiceEntry(Frozen):
     description: str
 
 
-class Snapshot(Frozen):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     format: int
     project: str
     entities: list[EntityEntry]

@@ -11,6 +11,9 @@ from penstock.serving.app import Gateway
 
 _GRACE_S = 10  # for requests that are being answered when the process is told to end
 
+# Longer than clients keep idle connections (httpx: 5 s), so that none is closed as a request is sent on it.
+_KEEP_ALIVE_S = 75
+
 
 def run_gateway(settings: Settings, contact_points: Sequence[str], port: int, clock: Clock | None = None) -> None:
     """Serve until the process is told to end (SIGTERM, SIGINT); requests being answered are finished first.
@@ -41,6 +44,7 @@ def make_server(settings: Settings, gateway: Gateway) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
     return uvicorn.Server(config)

@@ -77,8 +77,8 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
             f"feature service '{service}' is served under contract '{entry.contract}', the request pins '{contract}'",
             hint="compare the two contracts, retrain or adapt the model, then pin the new one",
         )
-    offered = [f"{part.view}__{feature}" for part in entry.selection for feature in part.features]
-    wanted = offered if features is None else list(dict.fromkeys(features))
+    offered = dict.fromkeys(f"{part.view}__{feature}" for part in entry.selection for feature in part.features)
+    wanted = offered if features is None else dict.fromkeys(features)
     unknown = [name for name in wanted if name not in offered]
     if unknown:
         raise UnknownFeature(

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.as_of import Mode
 from penstock.clock import Clock
@@ -115,7 +115,9 @@ def build(
         inputs = [_input(spine, table, version, mode, spine_rows) for table, version in tables]
         now = clock.now()
         contract = contract_fingerprint(service)
-        fingerprint = digest([name, mode, contract, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]])
+        fingerprint = digest(
+            [name, mode, contract, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]]
+        )
         identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{mode}-{fingerprint[:8]}"
         table = f"training/{name}/{identity}"
         writer = joined.write.format("delta").mode("overwrite")
@@ -158,7 +160,7 @@ def content(frame: DataFrame) -> tuple[int, str]:
 
 def _input(spine: DataFrame, table: ViewTable, version: int, mode: Mode, spine_rows: int) -> Input:
     history = table.history
-    by_rule = {mode: spine_rows}
+    by_rule: dict[str, int] = {mode: spine_rows}
     if mode == "observed":
         live = 0
         if history.live_since is not None:
@@ -172,7 +174,7 @@ def _input(spine: DataFrame, table: ViewTable, version: int, mode: Mode, spine_r
         attempts=len(history.attempts),
         publications=len(history.ledger),
         live_since=history.live_since,
-        rows_by_rule=dict(by_rule),
+        rows_by_rule=by_rule,
     )
 
 

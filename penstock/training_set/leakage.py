@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F  # noqa: N812
+from pyspark.sql import functions as F
 
 from penstock.as_of import Mode
 from penstock.point_in_time.sql_engine import ViewTable, join, output_column
@@ -37,7 +37,11 @@ def leakage_delta(
     counts = [F.count(F.lit(1)).alias("rows")]
     for name in names:
         one, other = F.col(f"`{name}`"), F.col(f"`{name}__other`")
-        counts += [F.count_if(~one.eqNullSafe(other)).alias(f"{name}:differ"), F.count(one).alias(f"{name}:0"), F.count(other).alias(f"{name}:1")]
+        counts += [
+            F.count_if(~one.eqNullSafe(other)).alias(f"{name}:differ"),
+            F.count(one).alias(f"{name}:0"),
+            F.count(other).alias(f"{name}:1"),
+        ]
     row = both.agg(*counts).collect()[0]
     return [
         FeatureDelta(

@@ -33,6 +33,7 @@ def rows_by_definition(plan: WindowPlan, rows: list[tuple[int, int, float | None
     found = {}
     longest = max(length for _, _, length in plan.features)
     for e in range(-(-start // STEP) * STEP, end, STEP):
+
         def active(at: int) -> bool:
             return any(at - longest <= event < at and available <= at + plan.delay for event, available, _ in rows)
 
@@ -49,9 +50,7 @@ def rows_by_kernel(plan: WindowPlan, rows: list[tuple[int, int, float | None]], 
     available = np.array([r[1] for r in rows], np.int64)
     x = Column(np.array([r[2] or 0.0 for r in rows]), np.array([r[2] is not None for r in rows], bool))
     times, results = evaluate(plan, event, available, {"x": x}, start, end)
-    return {
-        int(t): [float(values[i]) if flags[i] else None for values, flags in results] for i, t in enumerate(times.tolist())
-    }
+    return {int(t): [float(values[i]) if flags[i] else None for values, flags in results] for i, t in enumerate(times.tolist())}
 
 
 @given(seed=st.integers(0, 2**63), heartbeat=st.sampled_from([None, 20, 50]), delay=st.sampled_from([0, 3, 10]), dense=st.booleans())

@@ -14,7 +14,7 @@ from penstock.online.codec import MAX_KEY_BYTES, Stored, decode_value, encode_ke
 UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ZONES = st.timezones() | st.just(UTC) | st.just(timezone(timedelta(hours=-5)))
-INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=ZONES)  # noqa: DTZ001
+INSTANTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=ZONES)
 KEY_VALUES = {
     "bool": st.booleans(),
     "int32": st.integers(-(2**31), 2**31 - 1),
@@ -97,7 +97,7 @@ class Text(str):
         ("string", Text("a")),
         ("string", None),
         ("string", "\ud800"),
-        ("timestamp", datetime(2013, 1, 1)),  # noqa: DTZ001
+        ("timestamp", datetime(2013, 1, 1)),
         ("timestamp", "2013-01-01T00:00:00Z"),
         ("timestamp", datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))),
         ("float64", 1.0),
@@ -169,7 +169,7 @@ def test_bytes_that_are_no_value_are_found(blob: bytes) -> None:
         decode_value(blob)
 
 
-@pytest.mark.parametrize("value", [b"bytes", {"a": 1}, (1,), 2**63, datetime(2013, 1, 1), object(), [[1]], 1 + 2j, "\ud800"])  # noqa: DTZ001
+@pytest.mark.parametrize("value", [b"bytes", {"a": 1}, (1,), 2**63, datetime(2013, 1, 1), object(), [[1]], 1 + 2j, "\ud800"])
 def test_a_value_of_no_dtype_is_refused(value: object) -> None:
     with pytest.raises(PublicationError, match="cannot be stored online"):
         encode_value(1, 0, 1, [1.0, value])

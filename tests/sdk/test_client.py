@@ -31,7 +31,7 @@ from tests.serving.world import NOON, SNAPSHOT, serve_everything
 UA_1 = {"carrier": "UA", "number": 1, "departs": NOON}
 NEW_YORK_8AM = NOON.astimezone(ZoneInfo("America/New_York"))
 
-NAIVE = datetime(2013, 6, 1)  # noqa: DTZ001
+NAIVE = datetime(2013, 6, 1)
 
 Ask = Callable[..., Awaitable[FeatureResult]]
 """`ask(service, entities, ..., **client options)`, by one of the two clients."""

@@ -6,15 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import httpx
+import psutil
 import pytest
 
 from penstock.config import ClockSettings, GatewaySettings, Settings
+from penstock.errors import Unavailable
 from penstock.online.cassandra import CassandraStore
+from penstock.runtime.nodes import node_status, node_up
 from penstock.sdk import FeatureClient
 from penstock.serving.access import mint_key
 from tests.serving.world import NOON, serve_everything
@@ -56,7 +60,8 @@ def gateway_process(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=30)
     # uvicorn ends in order, then lets the signal end the process
-    assert (process.returncode, log) == (-signal.SIGTERM, "")
+    assert process.returncode == -signal.SIGTERM
+    assert all(line.startswith("keeping the serving state: ") for line in log.splitlines()), log
 
 
 def wait_until(url: str, status: int) -> None:
@@ -68,15 +73,19 @@ def wait_until(url: str, status: int) -> None:
     raise AssertionError(f"{url}/readyz never was {status}")
 
 
-def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings: Settings, endpoint: Endpoint) -> None:
-    async def publish() -> None:
+def publish(settings: Settings, endpoint: Endpoint) -> None:
+    async def run() -> None:
         store = await CassandraStore.connect(*endpoint, settings)
         try:
             await serve_everything(store)
         finally:
             await store.close()
 
-    asyncio.run(publish())
+    asyncio.run(run())
+
+
+def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings: Settings, endpoint: Endpoint) -> None:
+    publish(settings, endpoint)
     key = mint_key(settings, "test", ["*"])
     with gateway_process(settings, endpoint) as url:
         wait_until(url, 200)
@@ -88,3 +97,38 @@ def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings:
             assert result.rows[0]["delays__mean"][:2] == (12.25, "PRESENT")
             many = [{"carrier": f"C{n}", "number": n, "departs": NOON} for n in range(500)]
             assert {value.status for row in client.features("all_features", many).rows for value in row.values()} == {"NOT_FOUND"}
+
+
+def test_a_killed_node_is_degraded_to_what_contracts_allow_and_its_return_is_noticed(
+    settings: Settings, cassandra_settings: Settings, endpoint: Endpoint
+) -> None:
+    publish(settings, endpoint)
+    key = mint_key(settings, "test", ["*"])
+    with gateway_process(settings, endpoint) as url, FeatureClient(url, api_key=key, timeout_s=10) as client:
+
+        def mean() -> tuple[object, str]:
+            value = client.features("carriers", [{"carrier": "UA"}]).rows[0]["delays__mean"]
+            return value.value, value.status
+
+        wait_until(url, 200)
+        assert mean() == (12.25, "PRESENT")
+        pid = node_status(cassandra_settings).pid
+        assert pid is not None
+        psutil.Process(pid).kill()
+        try:
+            until(mean, (0.5, "DEFAULT"))
+            with pytest.raises(Unavailable, match="'load@1' allows no substitute"):
+                client.features("all_features", [{"carrier": "UA", "number": 1, "departs": NOON}])
+            with httpx.Client() as http:
+                assert http.get(f"{url}/readyz").status_code == 200
+        finally:
+            node_up(cassandra_settings)
+        until(mean, (12.25, "PRESENT"))  # never anything else on the way
+
+
+def until(mean: Callable[[], tuple[object, str]], expected: tuple[object, str]) -> None:
+    """Ask until the answer is as expected; until then it is one of the two it may be."""
+    deadline = monotonic() + 60
+    while (seen := mean()) != expected:
+        assert seen in ((12.25, "PRESENT"), (0.5, "DEFAULT"))
+        assert monotonic() < deadline

@@ -20,6 +20,9 @@ from penstock.registry.serving_state import ServicePointers
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
 
+# The driver's own 2 s, doubling up to 60 s, would let a node that is back wait for a minute.
+_RECONNECT_FIRST_MS, _RECONNECT_LAST_MS = 200, 5000
+
 _SHELF = "services"
 
 Item = TypeVar("Item")
@@ -59,6 +62,8 @@ class CassandraStore:
                 request_timeout=cassandra.request_timeout_s,
                 consistency="LOCAL_QUORUM",
                 load_balance_dc_aware=cassandra.local_datacenter,
+                exponential_reconnect_base_delay_ms=_RECONNECT_FIRST_MS,
+                exponential_reconnect_max_delay_ms=_RECONNECT_LAST_MS,
                 # The driver logs through a global pointer to its newest cluster object, freed or not;
                 # our callers learn of failures by errors, so it has nothing to say.
                 log_level="critical",

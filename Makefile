@@ -1,0 +1,49 @@
+# Needs Python 3.11-3.13 and make. `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo dev test check bench clean lock
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## install everything into .venv, as requirements.txt pins it
+
+$(READY): requirements.txt pyproject.toml
+	@echo "Setting up $(VENV) (a minute or two the first time)"
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY) ## the whole path on real flights, once; ends everything (NOW=..., DAYS=30)
+	@$(BIN)/python -m jobs.demo $(if $(NOW),--now $(NOW)) $(if $(DAYS),--days $(DAYS))
+
+dev: $(READY) ## leave it running: Dagster UI, gateway, live flights; Ctrl-C stops everything
+	@$(BIN)/penstock dev
+
+test: check ## every promise at small counts, on real Spark, Delta, Cassandra and Dagster
+	@$(BIN)/python -m pytest tests
+
+check: $(READY) ## the fast part: formatting, types, layers, unit tests
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-cache > $(VENV)/layers.txt || { cat $(VENV)/layers.txt; exit 1; }
+	@$(BIN)/python -m pytest tests -m "not real"
+
+bench: $(READY) ## benchmarks, side by side with what a user would pick instead
+	@for each in benchmarks/*/run.py; do [ -e "$$each" ] && $(BIN)/python "$$each" || echo "no benchmarks yet"; done
+
+lock: $(READY) ## pin the newest allowed packages into requirements.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--all-extras --group dev pyproject.toml -o requirements.txt
+
+clean: ## remove what was built: the environment, the lake, the node's data
+	@rm -rf $(VENV) var dist .mypy_cache .ruff_cache .hypothesis
