@@ -35,3 +35,21 @@ def spark(settings: Settings) -> Iterator[object]:
 
     yield spark_session(settings, "tests")
     stop_session()
+
+
+@pytest.fixture(scope="session")
+def cassandra_settings(settings: Settings) -> Iterator[Settings]:
+    """Settings of the one real node of this run, which is up."""
+    from penstock.runtime.nodes import node_down, node_up
+
+    node_up(settings)
+    yield settings
+    node_down(settings)
+
+
+@pytest.fixture(scope="session")
+def endpoint(cassandra_settings: Settings) -> tuple[list[str], int]:
+    """Contact points and CQL port of the node."""
+    from penstock.runtime.nodes import cassandra_endpoint
+
+    return cassandra_endpoint(cassandra_settings)

@@ -31,7 +31,7 @@ class Lake:
     def version(self, table: str) -> int | None:
         """The newest version of a table; None: there is no such table."""
         try:
-            return DeltaTable(self.location(table), without_files=True).version()
+            return DeltaTable(self.location(table)).version()
         except TableNotFoundError:
             return None
 

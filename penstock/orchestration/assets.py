@@ -49,7 +49,7 @@ def source_asset(store: Store, source: Source, partitions: dg.PartitionsDefiniti
         metadata={"dagster/table_name": raw_table(source), "dagster/column_schema": _columns(source.schema)},
     )
     def ingest(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        for entry in store.ingest(source, days_of(context), fetch=fetch, run_id=context.run_id):
+        for entry in store.ingest(source, days_of(context), fetch=fetch, run_id=context.run.run_id):
             context.add_asset_metadata(_row_counts(entry), partition_key=entry.partition.isoformat())
         return dg.MaterializeResult()
 
@@ -82,7 +82,7 @@ def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefi
         },
     )
     def compute(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        for entry in store.compute(view, days_of(context), run_id=context.run_id):
+        for entry in store.compute(view, days_of(context), run_id=context.run.run_id):
             context.add_asset_metadata(_attempt_metadata(entry), partition_key=entry.partition.isoformat())
         return dg.MaterializeResult()
 
@@ -125,7 +125,7 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
         metadata={"dagster/table_name": f"online_{view.entity.name}"},
     )
     def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        done = store.publish(view, days_of(context), run_id=context.run_id)
+        done = store.publish(view, days_of(context), run_id=context.run.run_id)
         for row in done.rows:
             metadata = {"attempt": row.attempt, "complete_until": _time(row.complete_until_us), "readable_at": _time(row.readable_at_us)}
             context.add_asset_metadata(metadata, partition_key=row.partition.isoformat())

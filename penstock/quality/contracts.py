@@ -9,7 +9,7 @@ all-null or NaN frame "succeeds") cannot happen; see docs/adr/0006.
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -156,7 +156,17 @@ def _expect(table: pd.DataFrame, checks: list[Rule]) -> list[Any]:
     suite = context.suites.add(gx.ExpectationSuite(name="contract", expectations=expectations))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name="contract", data=batch, suite=suite))
     outcome = definition.run(batch_parameters={"dataframe": table}, result_format={"result_format": "COMPLETE"})
-    by_column = {result.expectation_config.kwargs["column"]: result for result in outcome.results if result.expectation_config}
-    if set(by_column) != {rule.name for rule in checks}:
-        raise PenstockError(f"{len(checks)} contract rules were given to Great Expectations, {len(by_column)} came back")
+    return in_order(outcome.results, checks)
+
+
+def in_order(results: Iterable[Any], checks: list[Rule]) -> list[Any]:
+    """One result per rule, in the rules' order.
+
+    Raises:
+        PenstockError: a rule has no result; a rule that was not evaluated has not passed.
+    """
+    by_column = {result.expectation_config.kwargs["column"]: result for result in results}
+    lost = [rule.name for rule in checks if rule.name not in by_column]
+    if lost:
+        raise PenstockError(f"{len(lost)} contract rule(s) came back from Great Expectations without a result: {', '.join(lost)}")
     return [by_column[rule.name] for rule in checks]

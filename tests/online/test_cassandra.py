@@ -11,6 +11,8 @@ from penstock.online.cassandra import CassandraStore
 from penstock.online.store import Slot, Write
 from tests.online.contract import check_online_store
 
+pytestmark = pytest.mark.real
+
 Endpoint = tuple[list[str], int]
 SLOT = Slot("delays", 1, 1)
 

@@ -18,6 +18,8 @@ from penstock.as_of import Attempt, History, Mode, Readable, Row, as_of
 from penstock.contract import Entity, Feature, FeatureView, FreshnessSla, Source, hours
 from penstock.point_in_time.sql_engine import ViewTable, join
 
+pytestmark = pytest.mark.real
+
 START = datetime(2026, 3, 1, tzinfo=UTC)
 STEP = timedelta(hours=6)
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -12,6 +12,8 @@ from penstock.config import Settings
 from penstock.runtime.node_record import has_ended
 from penstock.runtime.nodes import cassandra_endpoint, node_down, node_status, node_up
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:

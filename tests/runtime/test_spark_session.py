@@ -3,10 +3,13 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
 from penstock.config import Settings
 from penstock.runtime.spark import spark_session
+
+pytestmark = pytest.mark.real
 
 # Nanoseconds, milliseconds or a shifted zone would each change one of its digits.
 INSTANT = datetime(2013, 3, 10, 6, 59, 59, 123457, tzinfo=UTC)

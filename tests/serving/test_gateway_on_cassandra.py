@@ -40,8 +40,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+pytestmark = pytest.mark.real
+
+
 @pytest.fixture
-def settings(cassandra_settings: Settings, tmp_path: Path) -> Settings:
+def gateway_settings(cassandra_settings: Settings, tmp_path: Path) -> Settings:
     return Settings(
         root=tmp_path,
         cassandra=cassandra_settings.cassandra.model_copy(update={"keyspace": "gateway_test"}),
@@ -51,11 +54,11 @@ def settings(cassandra_settings: Settings, tmp_path: Path) -> Settings:
 
 
 @contextmanager
-def gateway_process(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
-    arguments = json.dumps([settings.model_dump(mode="json"), *endpoint])
+def gateway_process(gateway_settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    arguments = json.dumps([gateway_settings.model_dump(mode="json"), *endpoint])
     with subprocess.Popen([sys.executable, "-W", "error", "-c", RUN, arguments], stderr=subprocess.PIPE, text=True) as process:
         try:
-            yield f"http://127.0.0.1:{settings.gateway.port}"
+            yield f"http://127.0.0.1:{gateway_settings.gateway.port}"
         finally:
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=30)
@@ -73,9 +76,9 @@ def wait_until(url: str, status: int) -> None:
     raise AssertionError(f"{url}/readyz never was {status}")
 
 
-def publish(settings: Settings, endpoint: Endpoint) -> None:
+def publish(gateway_settings: Settings, endpoint: Endpoint) -> None:
     async def run() -> None:
-        store = await CassandraStore.connect(*endpoint, settings)
+        store = await CassandraStore.connect(*endpoint, gateway_settings)
         try:
             await serve_everything(store)
         finally:
@@ -84,10 +87,10 @@ def publish(settings: Settings, endpoint: Endpoint) -> None:
     asyncio.run(run())
 
 
-def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings: Settings, endpoint: Endpoint) -> None:
-    publish(settings, endpoint)
-    key = mint_key(settings, "test", ["*"])
-    with gateway_process(settings, endpoint) as url:
+def test_a_gateway_process_serves_what_was_published_and_ends_in_order(gateway_settings: Settings, endpoint: Endpoint) -> None:
+    publish(gateway_settings, endpoint)
+    key = mint_key(gateway_settings, "test", ["*"])
+    with gateway_process(gateway_settings, endpoint) as url:
         wait_until(url, 200)
         with FeatureClient(url, api_key=key, timeout_s=10) as client:
             result = client.features(
@@ -100,11 +103,11 @@ def test_a_gateway_process_serves_what_was_published_and_ends_in_order(settings:
 
 
 def test_a_killed_node_is_degraded_to_what_contracts_allow_and_its_return_is_noticed(
-    settings: Settings, cassandra_settings: Settings, endpoint: Endpoint
+    gateway_settings: Settings, cassandra_settings: Settings, endpoint: Endpoint
 ) -> None:
-    publish(settings, endpoint)
-    key = mint_key(settings, "test", ["*"])
-    with gateway_process(settings, endpoint) as url, FeatureClient(url, api_key=key, timeout_s=10) as client:
+    publish(gateway_settings, endpoint)
+    key = mint_key(gateway_settings, "test", ["*"])
+    with gateway_process(gateway_settings, endpoint) as url, FeatureClient(url, api_key=key, timeout_s=10) as client:
 
         def mean() -> tuple[object, str]:
             value = client.features("carriers", [{"carrier": "UA"}]).rows[0]["delays__mean"]

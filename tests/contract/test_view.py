@@ -1,0 +1,156 @@
+"""Definitions that cannot be right are refused when they are made, by view, field, value and rule."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from penstock.contract import (
+    Entity,
+    Feature,
+    FeatureService,
+    FeatureView,
+    FreshnessSla,
+    Pii,
+    Source,
+    available_at,
+    count,
+    days,
+    hours,
+    mean,
+    minutes,
+    serve_stale,
+)
+from penstock.contract.fingerprint import schema_id, transformation_fingerprint
+from penstock.errors import ContractError
+from penstock.registry.project import Project
+from penstock.registry.snapshot import compile_snapshot, load_snapshot
+
+orders = Source("orders", schema={"customer": "string", "amount": "float64", "event_time": "timestamp"}, owner="shop")
+customer = Entity("customer", {"customer": "string"})
+
+
+def view(**changes: Any) -> FeatureView:
+    settings: dict[str, Any] = {
+        "name": "spending",
+        "version": 1,
+        "entity": customer,
+        "source": orders,
+        "owner": "shop",
+        "aggregations": [mean("amount", over=[hours(3), days(7)]), count(over=[minutes(90)])],
+        "every": minutes(15),
+        "ttl": hours(12),
+        "freshness": FreshnessSla(total=hours(1)),
+    }
+    return FeatureView(**{**settings, **changes})
+
+
+def computed(**changes: Any) -> FeatureView:
+    return view(**{"aggregations": (), "every": None, "compute": double, "features": [Feature("amount", "float64")], **changes})
+
+
+def double(rows: Any) -> Any:
+    """Twice the amount."""
+    return rows.selectExpr("customer", "event_time", "amount * 2 AS amount")
+
+
+def test_aggregations_name_their_features_by_column_function_and_window() -> None:
+    assert view().feature_names == ("amount_mean_3h", "amount_mean_7d", "count_90m")
+    assert view().reach == days(7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "Spending"}, "feature view 'Spending': a name is lower-case"),
+        ({"name": "a__b"}, "single '_'"),
+        ({"version": 0}, "version 0; versions are whole numbers from 1"),
+        ({"every": None}, "aggregations need every="),
+        ({"every": minutes(7)}, "every=0:07:00 does not divide 24 hours"),
+        ({"ttl": minutes(30)}, r"ttl=0:30:00 is shorter than freshness.total=1:00:00"),
+        ({"ttl": timedelta(0)}, "ttl: expected a duration above zero"),
+        ({"if_unavailable": serve_stale(up_to=days(1))}, r"serve_stale\(up_to=1 day, 0:00:00\) is past ttl"),
+        ({"delay": -hours(1)}, "delay and lookback are not negative"),
+        ({"compute": double}, "either aggregations=.* or compute="),
+        ({"aggregations": [], "every": None}, "either aggregations=.* or compute="),
+        ({"aggregations": [mean("price", over=[hours(1)])]}, "source 'orders' has no column 'price'"),
+        ({"aggregations": [mean("customer", over=[hours(1)])]}, "mean of 'customer', which is string; it needs a number"),
+        ({"aggregations": [count(over=[hours(1)]), count(over=[hours(1)])]}, "1 duplicate name"),
+        ({"entity": Entity("shop", {"shop": "string"})}, "source 'orders' has no column 'shop'"),
+        ({"entity": Entity("customer", {"customer": "int64"})}, "join key 'customer' is int64 in entity 'customer', string in its source"),
+    ],
+)
+def test_a_view_that_cannot_be_right_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        view(**changes)
+
+
+def test_parts_that_cannot_be_right_are_refused() -> None:
+    with pytest.raises(ContractError, match=r"ingest \+ compute \+ publish \+ read is 1:10:00, above the total of 1:00:00"):
+        FreshnessSla(total=hours(1), ingest=minutes(40), compute=minutes(30))
+    with pytest.raises(ContractError, match="pii 'direct' must not be online"):
+        Feature("email", "string", pii=Pii.DIRECT)
+    with pytest.raises(ContractError, match="unknown dtype 'decimal'"):
+        Feature("price", "decimal")
+    with pytest.raises(ContractError, match="default 'x' is not a int64"):
+        Feature("n", "int64", default="x")
+    with pytest.raises(ContractError, match="a join key is one of"):
+        Entity("place", {"lat": "float64"})
+    with pytest.raises(ContractError, match="'event_time' must be a timestamp column of its schema; it is missing"):
+        Source("orders", schema={"customer": "string"}, owner="shop")
+    with pytest.raises(ContractError, match="'known' must be a timestamp"):
+        Source("orders", schema=orders.schema, owner="shop", availability=available_at("known", at_most=hours(1)))
+    with pytest.raises(ContractError, match="has no feature 'tips'"):
+        FeatureService("s", views={view(): ["tips"]}, owner="ml")
+    with pytest.raises(ContractError, match="is a column Penstock writes itself"):
+        computed(features=[Feature("attempt", "int64")])
+
+
+def test_the_fingerprint_follows_what_computes_and_nothing_else() -> None:
+    same = transformation_fingerprint(view())
+    assert transformation_fingerprint(view(description="x", owner="y", freshness=FreshnessSla(total=hours(2)))) == same
+    for changed in ({"every": minutes(30)}, {"delay": minutes(5)}, {"ttl": hours(10)}, {"dense": True}):
+        assert transformation_fingerprint(view(**changed)) != same, changed
+    assert transformation_fingerprint(computed()) == transformation_fingerprint(computed(description="x"))
+
+
+def test_the_fingerprint_of_code_ignores_comments_and_docstrings_and_follows_what_it_calls() -> None:
+    def function(source: str) -> Any:
+        import linecache
+
+        name = f"<{hash(source)}>"
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        module: dict[str, Any] = {"__name__": "shop.views"}
+        exec(compile(source, name, "exec"), module)
+        return module["compute"]
+
+    plain = transformation_fingerprint(computed(compute=function("RATE = 2\ndef compute(rows):\n    return rows * RATE\n")))
+    noted = function('RATE = 2\ndef compute(rows):\n    """Doubles."""\n    # why not\n    return rows * RATE\n')
+    assert transformation_fingerprint(computed(compute=noted)) == plain
+    other_constant = function("RATE = 3\ndef compute(rows):\n    return rows * RATE\n")
+    assert transformation_fingerprint(computed(compute=other_constant)) != plain
+    one = function("def rate(x):\n    return x\ndef compute(rows):\n    return rate(rows)\n")
+    two = function("def rate(x):\n    return -x\ndef compute(rows):\n    return rate(rows)\n")
+    assert transformation_fingerprint(computed(compute=one)) != transformation_fingerprint(computed(compute=two))
+
+
+def test_a_snapshot_is_canonical_and_survives_its_json() -> None:
+    first, second = (compile_snapshot(project()) for _ in range(2))
+    assert first.to_json() == second.to_json()
+    assert load_snapshot(first.to_json()) == first
+    assert first.view("spending", 1).schema_id == schema_id(view())
+    assert project(owner="other").services[0].name == "spend"
+    assert compile_snapshot(project(owner="other")).services[0].contract == first.services[0].contract
+    assert compile_snapshot(project(ttl=hours(11))).services[0].contract != first.services[0].contract
+
+
+def project(**changes: Any) -> Project:
+    one = view(**changes)
+    return Project("shop", (one,), (FeatureService("spend", views=[one], owner="ml"),))
+
+
+def test_a_project_refuses_two_things_of_one_name() -> None:
+    with pytest.raises(ContractError, match="feature views: 1 duplicate name"):
+        Project("shop", (view(), view()), ())
+    with pytest.raises(ContractError, match="which no feature file defines"):
+        Project("shop", (), (FeatureService("spend", views=[view()], owner="ml"),))

@@ -1,0 +1,74 @@
+"""How far a partition's inputs are complete."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from penstock.contract import FeatureView, count, days, hours, minutes
+from penstock.contract.aggregation import Aggregation
+from penstock.offline.logs import AttemptEntry
+from penstock.offline.watermark import complete_until
+from tests.world import MONDAY, view_of_orders
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+TODAY = MONDAY.date()
+NOON = MONDAY + 12 * HOUR
+
+
+def view(**changes: Any) -> FeatureView:
+    aggregations: list[Aggregation] = [count(over=[days(1)])]
+    return view_of_orders(compute=None, features=(), aggregations=aggregations, every=minutes(15), **changes)
+
+
+def ingested(until: dict[date, datetime]) -> dict[str, list[AttemptEntry]]:
+    entries = [
+        AttemptEntry(
+            table="raw/orders",
+            partition=day,
+            attempt=n,
+            state="passed",
+            complete_until=known_by,
+            delta_version=0,
+            rows=0,
+            changed=0,
+            retracted=0,
+            run_id="",
+            code="",
+            inputs={},
+            gates={},
+            reasons=[],
+        )
+        for n, (day, known_by) in enumerate(until.items())
+    ]
+    return {"orders": entries}
+
+
+# The source's rows become known at most 1 h after their event time: a day is closed from 01:00 of the next.
+CLOSED = MONDAY + HOUR
+
+
+def test_the_open_day_is_complete_as_far_as_it_was_ingested() -> None:
+    known = ingested({TODAY - DAY: CLOSED, TODAY: NOON - HOUR})
+    assert complete_until(view(), TODAY, known, NOON) == MONDAY + 11 * HOUR
+    assert complete_until(view(delay=hours(2)), TODAY, known, NOON) == MONDAY + 9 * HOUR
+
+
+def test_a_closed_day_is_complete_to_its_end() -> None:
+    known = ingested({TODAY - DAY: CLOSED, TODAY: CLOSED + DAY})
+    assert complete_until(view(), TODAY, known, MONDAY + 30 * HOUR) == MONDAY + DAY
+
+
+def test_a_day_whose_reports_may_still_come_limits_the_days_whose_windows_reach_it() -> None:
+    still_open = CLOSED - timedelta(microseconds=1)
+    known = ingested({TODAY - DAY: still_open, TODAY: NOON})
+    assert complete_until(view(), TODAY, known, NOON) == still_open
+    assert complete_until(view(), TODAY - DAY, known, NOON) == MONDAY  # its own rows were all in by its end
+
+
+def test_a_missing_day_stops_it_and_days_before_the_first_do_not() -> None:
+    known = ingested({TODAY - 2 * DAY: MONDAY, TODAY: NOON})
+    assert complete_until(view(), TODAY, known, NOON) == MONDAY
+    assert complete_until(view(), TODAY, ingested({TODAY: NOON}), NOON) == NOON
+
+
+def test_nothing_ingested_means_nothing_is_complete() -> None:
+    assert complete_until(view(), TODAY, ingested({}), NOON) == MONDAY

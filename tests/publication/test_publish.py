@@ -1,0 +1,220 @@
+"""What is published is what the rule gives for now, whatever happens on the way. Real Spark, Delta and Cassandra."""
+
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from penstock.as_of import as_of
+from penstock.clock import FixedClock, from_micros, to_micros
+from penstock.config import Settings
+from penstock.errors import StoreUnavailable
+from penstock.offline.commit import read_features
+from penstock.offline.lake import Lake
+from penstock.offline.logs import publications
+from penstock.online.cassandra import CassandraStore
+from penstock.online.codec import Stored, decode_value, encode_key
+from penstock.online.ledger import Publication
+from penstock.online.store import OnlineStore, Slot
+from penstock.point_in_time.history import history_of
+from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.publication import publish as publish_module
+from penstock.publication.publish import Connect, Published, publish, with_store
+from tests.world import MONDAY, World, view_of_orders
+
+pytestmark = pytest.mark.real
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+TODAY = MONDAY.date()
+
+
+class Online:
+    """A world and its view's values online; each test has a view of its own in the shared node."""
+
+    def __init__(self, world: World, connect: Connect) -> None:
+        self.world, self.connect = world, connect
+        self.slot = Slot(world.view.name, world.view.version, 1)
+
+    def publish(self, *days: date, run_id: str = "publish") -> Published:
+        world = self.world
+        return publish(world.spark, world.lake, world.view, days, connect=self.connect, clock=world.clock, run_id=run_id)
+
+    def values(self, *customers: str) -> dict[str, Stored | None]:
+        keys = [encode_key([("customer", "string")], [name]) for name in customers]
+
+        async def read(store: OnlineStore) -> list[dict[Slot, bytes]]:
+            await store.prepare(["customer"])
+            return await store.read("customer", keys, [self.slot])
+
+        found = with_store(self.connect, read)
+        return {
+            name: decode_value(values[self.slot]) if self.slot in values else None for name, values in zip(customers, found, strict=True)
+        }
+
+    def amounts(self, *customers: str) -> list[Any]:
+        return [None if stored is None else stored.values[0] for stored in self.values(*customers).values()]
+
+    def ledger(self) -> list[Publication]:
+        return with_store(self.connect, lambda store: store.publications(self.slot.view, self.slot.version))
+
+    def require_what_the_rule_gives(self) -> int:
+        """Every key of the table: online is what the rule gives for now, `ttl` aside; returns how many have a value."""
+        world, present = self.world, 0
+        history = history_of(world.lake, world.view)
+        for (name,), rows in world.rows_by_key().items():
+            expected = as_of(rows, world.clock.now() + DAY, ttl=None, mode="event", history=history)
+            stored = self.values(str(name))[str(name)]
+            if expected is None:
+                assert stored is None, name
+            else:
+                present += 1
+                assert stored is not None, name
+                assert (stored.event_time_us, tuple(stored.values)) == (to_micros(expected.event_time), expected.values), name
+        return present
+
+
+@pytest.fixture
+def online(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
+) -> Online:
+    view = view_of_orders(name=f"orders_{crc32(request.node.name.encode())}")
+    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view)
+    world.place("ann", 10.0, MONDAY + 9 * HOUR)
+    world.place("ann", 12.0, MONDAY + 11 * HOUR)
+    world.place("bob", 20.0, MONDAY - 4 * HOUR)
+    return Online(world, partial(CassandraStore.connect, *endpoint, cassandra_settings))
+
+
+def test_the_newest_value_of_every_key_is_online_and_recorded(online: Online) -> None:
+    online.world.compute(TODAY - DAY, TODAY)
+    done = online.publish(TODAY - DAY, TODAY)
+    assert (done.written, done.deleted, done.read_back) == (2, 0, 2)
+    assert online.amounts("ann", "bob", "eve") == [12.0, 20.0, None]
+    assert online.require_what_the_rule_gives() == 2
+    ledger = online.ledger()
+    assert [(row.partition, row.run_id) for row in ledger] == [(TODAY - DAY, "publish"), (TODAY, "publish")]
+    assert from_micros(ledger[1].readable_at_us) == MONDAY + 12 * HOUR
+    assert publications(online.world.lake, online.slot.view, 1) == ledger
+
+
+def test_publishing_again_does_nothing(online: Online) -> None:
+    online.world.compute(TODAY)
+    online.publish(TODAY)
+    ledger = online.ledger()
+    assert online.publish(TODAY) == Published((), 0, 0, 0)
+    assert online.ledger() == ledger
+
+
+def test_days_published_newest_first_leave_the_newest_value(online: Online) -> None:
+    online.world.place("ann", 1.0, MONDAY - 2 * HOUR)
+    online.world.compute(TODAY - DAY, TODAY)
+    online.publish(TODAY)
+    assert online.amounts("ann", "bob") == [12.0, None]
+    online.publish(TODAY - DAY)
+    assert online.amounts("ann", "bob") == [12.0, 20.0]
+    assert online.require_what_the_rule_gives() == 2
+
+
+def test_a_vanished_value_falls_back_to_the_one_before_it_and_the_last_one_is_deleted(online: Online) -> None:
+    world = online.world
+    world.compute(TODAY)
+    online.publish(TODAY)
+    world.placed.pop(1)  # ann's order of 11:00
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    online.publish(TODAY)
+    assert online.amounts("ann") == [10.0]
+    assert online.require_what_the_rule_gives() == 1
+    world.placed.pop(0)
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    assert online.publish(TODAY).deleted == 1
+    assert online.amounts("ann") == [None]
+    assert online.require_what_the_rule_gives() == 0
+    world.place("ann", 13.0, MONDAY + 9 * HOUR)  # and one as old as the first comes back
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    online.publish(TODAY)
+    assert online.amounts("ann") == [13.0]
+
+
+def test_a_value_corrected_after_it_was_served_trains_as_the_old_one_before_it_was_readable(online: Online) -> None:
+    world = online.world
+    world.compute(TODAY)
+    online.publish(TODAY)  # live: published 12:00, complete until 12:00
+    world.placed[1] = world.placed[1].__class__("ann", 99.0, MONDAY + 11 * HOUR)
+    world.clock.advance(HOUR)
+    world.compute(TODAY)  # corrected 13:00
+    world.clock.advance(HOUR)
+    online.publish(TODAY)  # readable 14:00
+    assert online.amounts("ann") == [99.0]
+    times = [12 * HOUR, 13 * HOUR, 14 * HOUR - timedelta(microseconds=1), 14 * HOUR, 15 * HOUR]
+    spine = world.spark.createDataFrame([("ann", MONDAY + t) for t in times], "customer string, event_time timestamp")
+    history = history_of(world.lake, world.view)
+    table = ViewTable(world.view, ("amount",), read_features(world.spark, world.lake, world.view), history)
+
+    def trained(mode: Any) -> list[Any]:
+        joined = join(world.spark, spine, [table], mode).orderBy("event_time").collect()
+        return [row[f"{world.view.name}__amount"] for row in joined]
+
+    assert trained("observed") == [12.0, 12.0, 12.0, 99.0, 99.0]
+    assert trained("assumed") == [12.0, 99.0, 99.0, 99.0, 99.0]  # known when it was created
+    assert trained("restated") == [99.0] * 5
+
+
+def test_a_refused_attempt_leaves_what_is_online(online: Online) -> None:
+    world = online.world
+    world.compute(TODAY)
+    online.publish(TODAY)
+    ledger = online.ledger()
+    world.place("ann", -1.0, MONDAY + 11 * HOUR + timedelta(minutes=30))
+    world.clock.advance(HOUR)
+    (entry,) = world.compute(TODAY)
+    assert entry.state == "quarantined"
+    assert online.publish(TODAY).rows == ()
+    assert online.amounts("ann") == [12.0]
+    assert online.ledger() == ledger
+
+
+def test_a_store_that_is_down_leaves_the_ledger_and_the_next_run_publishes(online: Online, cassandra_settings: Settings) -> None:
+    online.world.compute(TODAY)
+    up, online.connect = online.connect, partial(CassandraStore.connect, ["127.0.0.1"], 19999, cassandra_settings)
+    with pytest.raises(StoreUnavailable):
+        online.publish(TODAY)
+    assert publications(online.world.lake, online.slot.view, 1) == []
+    online.connect = up
+    assert online.ledger() == []
+    assert len(online.publish(TODAY).rows) == 1
+
+
+def test_a_publication_killed_before_its_ledger_row_is_finished_by_the_next(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    online.world.compute(TODAY)
+
+    async def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CassandraStore, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            online.publish(TODAY)
+    assert online.ledger() == []
+    assert len(online.publish(TODAY).rows) == 1
+    assert online.require_what_the_rule_gives() == 1
+
+
+def test_a_copy_of_the_ledger_that_was_lost_is_made_again(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    online.world.compute(TODAY)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publish_module, "copy_publications", killed)
+        with pytest.raises(KeyboardInterrupt):
+            online.publish(TODAY)
+    assert publications(online.world.lake, online.slot.view, 1) == []
+    assert len(online.ledger()) == 1  # it is readable
+    assert online.publish(TODAY).rows == ()
+    assert publications(online.world.lake, online.slot.view, 1) == online.ledger()

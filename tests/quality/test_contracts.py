@@ -1,0 +1,83 @@
+"""Contract rules refuse what they should, and none passes because there was nothing to look at."""
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from penstock.contract import Feature
+from penstock.errors import PenstockError
+from penstock.quality.contracts import audit, in_order, rules, validate
+from tests.world import MONDAY, view_of_orders
+
+pytestmark = pytest.mark.real
+DAY = timedelta(days=1)
+TODAY, CLOSED = MONDAY.date(), {MONDAY.date(): MONDAY + DAY}
+VIEW = view_of_orders(features=[Feature("amount", "float64", minimum=0, maximum=100), Feature("n", "int64", nullable=False)])
+
+
+def judge(spark: Any, rows: list[tuple[Any, ...]], days: dict[date, datetime] | None = None) -> Any:
+    frame = spark.createDataFrame(rows, "customer string, event_time timestamp, amount double, n bigint")
+    return audit(VIEW, frame, days or CLOSED)[TODAY]
+
+
+def at(hour: int) -> datetime:
+    return MONDAY + timedelta(hours=hour)
+
+
+def test_good_rows_pass_every_rule(spark: Any) -> None:
+    verdict = judge(spark, [("ann", at(1), 0.0, 1), ("ann", at(2), 100.0, 2), ("bob", at(1), None, 3)])
+    assert verdict.passed
+    assert verdict.rows == 3
+    assert len(verdict.gates) == len(rules(VIEW)) == 9
+
+
+@pytest.mark.parametrize(
+    ("rows", "broken"),
+    [
+        ([], {"has_rows", "amount_not_all_null"}),
+        ([("ann", at(1), None, 1), ("bob", at(1), None, 1)], {"amount_not_all_null"}),
+        ([("ann", at(1), float("nan"), 1), ("bob", at(1), 1.0, 1)], {"amount_is_a_number", "amount_at_most_100"}),
+        ([("ann", at(1), float("-inf"), 1), ("bob", at(1), 1.0, 1)], {"amount_is_a_number", "amount_at_least_0"}),
+        ([(None, at(1), 1.0, 1)], {"join_keys_not_null"}),
+        ([("ann", at(1), 1.0, 1), ("ann", at(1), 2.0, 1)], {"one_row_per_key_and_event_time"}),
+        ([("ann", at(1), 100.5, 1)], {"amount_at_most_100"}),
+        ([("ann", at(1), -0.5, 1)], {"amount_at_least_0"}),
+        ([("ann", at(1), 1.0, None)], {"n_not_null"}),
+    ],
+)
+def test_a_broken_rule_is_named(spark: Any, rows: list[tuple[Any, ...]], broken: set[str]) -> None:
+    verdict = judge(spark, rows)
+    assert {name for name, passed in verdict.gates.items() if not passed} == broken
+    assert {reason.partition(":")[0] for reason in verdict.reasons} == broken
+
+
+def test_a_row_later_than_its_day_is_complete_is_refused(spark: Any) -> None:
+    open_day = {TODAY: at(12)}
+    assert judge(spark, [("ann", at(12), 1.0, 1)], open_day).passed  # exactly as far as it is complete
+    verdict = judge(spark, [("ann", at(12) + timedelta(microseconds=1), 1.0, 1)], open_day)
+    assert verdict.reasons == ["event_time_not_in_future: 1 row(s), expected none"]
+
+
+def test_an_open_day_may_still_be_empty_and_a_closed_one_may_not(spark: Any) -> None:
+    assert judge(spark, [], {TODAY: at(1)}).passed
+    assert not judge(spark, []).passed
+
+
+def test_each_partition_has_a_verdict_of_its_own(spark: Any) -> None:
+    days = {TODAY - DAY: MONDAY, TODAY: MONDAY + DAY, TODAY + DAY: MONDAY + 2 * DAY}
+    frame = spark.createDataFrame(
+        [("ann", at(-1), 1.0, 1), ("ann", at(1), -1.0, 1), ("ann", at(25), 1.0, 1)],
+        "customer string, event_time timestamp, amount double, n bigint",
+    )
+    assert [verdict.passed for verdict in audit(VIEW, frame, days).values()] == [True, False, True]
+
+
+def test_a_rule_that_is_lost_on_the_way_is_an_error_and_never_a_pass() -> None:
+    profile = pd.DataFrame([{"partition": TODAY, **{rule.name: 1 for rule in rules(VIEW)}}])
+    checks = rules(VIEW)
+    with pytest.raises(PenstockError, match="'has_rows' could not be evaluated"):
+        validate(profile.drop(columns=["has_rows"]), checks, {TODAY})
+    with pytest.raises(PenstockError, match=r"9 contract rule\(s\) came back .* without a result: has_rows, "):
+        in_order([], checks)
