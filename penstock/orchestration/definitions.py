@@ -56,6 +56,8 @@ def _refresh_schedule(store: Store) -> dg.ScheduleDefinition:
         job_name=REFRESH_JOB,
         cron_schedule=store.settings.dagster.refresh_cron,
         execution_timezone="UTC",
+        # Where the Clock stands still there is nothing new to come.
+        default_status=dg.DefaultScheduleStatus.RUNNING if store.settings.clock.now is None else dg.DefaultScheduleStatus.STOPPED,
         description="ingests and computes the open day and the day before, up to now",
     )
     def refresh() -> dg.RunRequest:
