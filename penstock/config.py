@@ -183,7 +183,7 @@ def load_settings(root: str | Path = ".", environment: str | None = None) -> Set
     root = Path(root).resolve()
     base = root / "conf" / "base.yaml"
     if not base.exists():
-        raise ConfigError(f"no settings at {base}", hint="run this in a project's folder, or make one with `penstock init NAME`")
+        raise ConfigError(f"no settings at {base}", hint="run this in a project's folder, the one that holds conf/")
     name = environment or os.environ.get("PENSTOCK_ENV", "local")
     layer = root / "conf" / f"{name}.yaml"
     if name != "local" and not layer.exists():

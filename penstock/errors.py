@@ -61,7 +61,7 @@ class RegistryError(PenstockError):
 class RuntimeSetupError(PenstockError):
     """Java, a jar, Spark or an embedded node is not usable.
 
-    Operator action: run `penstock doctor`; it says which part is missing and how to get it.
+    Operator action: the message names the part and how to get it; the log it names says more.
     """
 
 
