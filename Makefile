@@ -29,7 +29,7 @@ dev: $(READY) ## leave it running: Dagster UI, gateway, live flights; Ctrl-C sto
 	@$(BIN)/penstock dev
 
 test: check ## every promise at small counts, on real Spark, Delta, Cassandra and Dagster
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python -m pytest tests -m real
 
 check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/ruff check --quiet .
