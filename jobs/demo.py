@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 import penstock
@@ -52,21 +53,22 @@ class Demo:
         self.store = store
         today = store.clock.now().date()
         self.days = [today - timedelta(days=n) for n in range(days - 1, -1, -1)]
+        self._status: Status | None = None
         self.summary: dict[str, Any] = {"now": store.clock.now().isoformat(), "phases": {}}
 
     @contextmanager
     def phase(self, name: str, doing: str) -> Iterator[Any]:
         """Show what is being done, and how long it took once it is."""
         began = monotonic()
-        with screen.status(doing) as status:
-            yield status
+        with screen.status(doing) as self._status:
+            yield self._status
         seconds = round(monotonic() - began, 1)
         self.summary["phases"][name] = seconds
         screen.print(f"[green]✓[/] {doing} [dim]{seconds:.1f} s[/]")
 
     def run(self) -> None:
         """All phases in order."""
-        with Stack(self.store.settings) as stack:
+        with Stack(self.store.settings, self._tell) as stack:
             with self.phase("start", "Starting Cassandra and Dagster with its daemon"):
                 stack.cassandra()
                 control = stack.dagster()
@@ -79,6 +81,10 @@ class Demo:
                 self.serve(client)
             self.train()
             self.finish()
+
+    def _tell(self, what: str) -> None:
+        if self._status is not None:
+            self._status.update(f"Starting: {what}")
 
     def ingest(self, control: Control) -> None:
         """What was known by now of every day the windows reach."""
@@ -153,7 +159,7 @@ class Demo:
         with self.phase("train", "Building the training set in two modes"):
             spine = self.store.query(query)
             for mode in ("event", "observed"):
-                manifest = self.store.training_set(SERVICE, spine, SERVICE, mode=mode, spine_text=query)  # type: ignore[arg-type]
+                manifest = self.store.training_set(SERVICE, spine, SERVICE, mode=mode, spine_text=query)
                 self.summary["training_set"][mode] = {
                     "rows": manifest.rows,
                     "table": manifest.table,
@@ -209,7 +215,7 @@ def _show_flights(flights: list[dict[str, Any]], result: FeatureResult) -> None:
     table = Table("flight", *[name.partition("__")[2] for name in names], "age", title="Features of the flights that leave next", box=None)
     for flight, row in zip(flights, result.rows, strict=True):
         cells = [_cell(row[name].value, row[name].status) for name in names]
-        ages = [row[name].age for name in names if row[name].age is not None]
+        ages = [age for name in names if (age := row[name].age) is not None]
         table.add_row(f"{flight['carrier']}{flight['flight']} {flight['origin']}→{flight['dest']}", *cells, str(max(ages, default="-")))
     screen.print(table)
 

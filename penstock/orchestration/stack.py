@@ -50,7 +50,7 @@ class Stack:
             return
         self._report("Cassandra")
         from_before = node_status(self.settings).running
-        node_up(self.settings)
+        node_up(self.settings, on_progress=self._report)
         if not from_before:
             self._open.callback(node_down, self.settings)
 

@@ -16,6 +16,7 @@ import psutil
 from penstock.config import Settings
 from penstock.errors import RuntimeSetupError
 from penstock.runtime.cache import make_folder, one_at_a_time
+from penstock.runtime.jars import cassandra_jars
 from penstock.runtime.node_launch import found_port_taken, launch, log_path, log_tail
 from penstock.runtime.node_ports import Ports, choose_ports, follow_ports, node_address
 from penstock.runtime.node_ready import wait_until_ready
@@ -113,6 +114,8 @@ def cassandra_endpoint(settings: Settings) -> tuple[list[str], int]:
 
 
 def _start(settings: Settings, data: Path, before: NodeRecord | None, index: int, of: int, tell: Callable[[str], None]) -> None:
+    tell("Cassandra's jars: 62 MB are downloaded the first time")
+    cassandra_jars(settings)
     for attempt in range(1, _ATTEMPTS + 1):
         ports = choose_ports(settings.cassandra.port, of, before) if index == 1 else follow_ports(index, _first_node(settings, of))
         tell(f"starting Cassandra node {index} of {of} on {node_address(index)}:{ports.cql}")
