@@ -9,6 +9,7 @@ All of it ends with the demo. A summary is written to var/demo/summary.json.
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,6 +231,8 @@ def main(
     days: Annotated[int, typer.Option(min=1, max=300, help="days of features to compute")] = 30,
 ) -> None:
     """Run the whole path once and end everything."""
+    # Ended gently, it still ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ["PENSTOCK_CLOCK__NOW"] = (parse_instant(now) if now else datetime.now(UTC).replace(microsecond=0)).isoformat()
     try:
         Demo(penstock.open(ROOT), days).run()

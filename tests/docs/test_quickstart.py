@@ -44,7 +44,9 @@ def test_a_view_added_as_the_quickstart_says_is_part_of_the_project(
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
 def test_every_block_parses_and_imports_what_exists(page: str) -> None:
-    for _, code in blocks(ROOT / page):
+    found = blocks(ROOT / page)
+    assert len(found) == (ROOT / page).read_text().count("```python") > 0, "a block's fence is not read"
+    for _, code in found:
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock"):
                 module = importlib.import_module(node.module or "")
