@@ -39,7 +39,7 @@ check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/python -m pytest tests -m "not real"
 
 bench: $(READY) ## benchmarks, side by side with what a user would pick instead
-	@for each in benchmarks/*/run.py; do [ -e "$$each" ] && $(BIN)/python "$$each" || echo "no benchmarks yet"; done
+	@set -e; for each in $(wildcard benchmarks/*/run.py); do $(BIN)/python "$$each"; done
 
 lock: $(READY) ## pin the newest allowed packages into requirements.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

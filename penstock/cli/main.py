@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from penstock.cli import dev, gateway, keys, node, registry
+from penstock.cli import dev, gateway, jars, keys, node, registry
 from penstock.cli.screen import fail
 from penstock.errors import PenstockError
 
@@ -12,6 +12,7 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 cli.add_typer(node.cli, name="node")
 cli.add_typer(registry.cli, name="registry")
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(jars.cli, name="jars")
 cli.command("gateway")(gateway.run)
 cli.command("dev")(dev.run)
 

@@ -174,6 +174,7 @@ def _append(lake: Lake, view: FeatureView, changes: DataFrame, read: int, create
 def last_created(lake: Lake, view: FeatureView) -> datetime | None:
     """The created time of the table's last commit of ours; None: there is none."""
     for entry in lake.open(feature_table(view)).history():
-        if "userMetadata" in entry:
-            return from_micros(json.loads(entry["userMetadata"])["attempt"])
+        note = json.loads(entry.get("userMetadata", "{}"))
+        if "attempt" in note:
+            return from_micros(note["attempt"])
     return None

@@ -43,7 +43,8 @@ class Rule:
         """Why a partition is refused."""
         if self.maximum == 0:
             return f"{self.name}: {seen} row(s), expected none"
-        return f"{self.name}: {seen}, expected at least {self.minimum:g}"
+        bounds = [f"{word} {bound:g}" for word, bound in (("at least", self.minimum), ("at most", self.maximum)) if bound is not None]
+        return f"{self.name}: {seen}, expected {' and '.join(bounds)}"
 
 
 def rules(view: FeatureView) -> list[Rule]:
