@@ -77,7 +77,7 @@ class Demo:
             self.compute(control)
             self.publish(control)
             with self.phase("gateway", "Starting the gateway"):
-                url, key = stack.gateway("demo")
+                url, key = stack.gateway()
             with FeatureClient(url, api_key=key, timeout_s=5.0) as client:
                 self.serve(client)
             self.train()

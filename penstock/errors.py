@@ -8,8 +8,8 @@
     ├── SourceError            a source table is missing or not as declared
     ├── SpineError             the rows to enrich are not as the views need them
     ├── CommitError            an offline table would be left wrong
-    ├── QuarantinedError       a partition failed its contract and was not committed
     ├── PublicationError       a publication could not be completed
+    ├── DagsterError           the Dagster instance did not do what it was asked
     ├── StoreError             the online store
     │   ├── StoreUnavailable   it did not answer
     │   └── CorruptValue       it answered with bytes that are not a value of ours
@@ -80,17 +80,17 @@ class CommitError(PenstockError):
     """
 
 
-class QuarantinedError(PenstockError):
-    """A partition failed its contract: its rows are in quarantine and nothing was committed.
-
-    Operator action: read the reasons in `quarantine/<view>`, mend the data, run the partition again.
-    """
-
-
 class PublicationError(PenstockError):
     """A publication could not be completed; every key holds its old or its new value.
 
     Operator action: run the publication again (the sensor does so by itself).
+    """
+
+
+class DagsterError(PenstockError):
+    """The Dagster instance did not do what it was asked.
+
+    Operator action: look at the run in the Dagster UI.
     """
 
 

@@ -15,12 +15,13 @@ from penstock.clock import Clock, to_micros
 from penstock.config import Settings, load_settings
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
-from penstock.errors import ConfigError
 from penstock.offline.attempt import outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, publications
+from penstock.offline.refresh import first_day_to_refresh
 from penstock.online.cassandra import CassandraStore
+from penstock.online.ledger import FIRST_GENERATION
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication.due import Due, due
 from penstock.publication.publish import Connect, Published, publish, with_store
@@ -77,16 +78,8 @@ class Store:
 
     @property
     def spark(self) -> SparkSession:
-        """The process's Spark session, started at first use.
-
-        Raises:
-            ConfigError: its time zone is not UTC; days would be cut elsewhere.
-        """
-        spark = spark_session(self.settings)
-        zone = spark.conf.get("spark.sql.session.timeZone")
-        if zone != "UTC":
-            raise ConfigError(f"spark.sql.session.timeZone is '{zone}'; Penstock writes partitions in UTC", hint="leave it unset")
-        return spark
+        """The process's Spark session, started at first use."""
+        return spark_session(self.settings)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -110,6 +103,16 @@ class Store:
         """Those of some days that computing now would bring further."""
         return outdated(self.lake, view, days, clock=self.clock)
 
+    def days_to_refresh(self, ingested: Sequence[Source]) -> tuple[date, date]:
+        """First and last day that ingesting these sources, and computing all views, would bring further now."""
+        now = self.clock.now()
+        first = first_day_to_refresh(
+            {source: attempts(self.lake, raw_table(source)) for source in ingested},
+            {view: attempts(self.lake, feature_table(view)) for view in self.project.views},
+            now,
+        )
+        return first, now.date()
+
     def publish(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> Published:
         """Bring the newest committed attempts of some days online; see `publication.publish.publish`."""
         return publish(self.spark, self.lake, view, days, connect=self.connect(), clock=self.clock, run_id=run_id)
@@ -120,7 +123,8 @@ class Store:
 
     def due(self, view: FeatureView) -> Due:
         """What of a view should be published now, from the lake's logs."""
-        return due(attempts(self.lake, feature_table(view)), publications(self.lake, view.name, view.version))
+        online = [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
+        return due(attempts(self.lake, feature_table(view)), online)
 
     def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
         """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""

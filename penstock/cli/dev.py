@@ -17,7 +17,7 @@ def run() -> None:
     with err.status("starting") as status, Stack(settings, lambda what: status.update(f"starting {what}")) as stack:
         stack.cassandra()
         control = stack.dagster()
-        url, key = stack.gateway("local")
+        url, key = stack.gateway()
         status.stop()
         out.print(
             f"Dagster   {control.url}\ngateway   {url}\nAPI key   {key}\nlogs      {settings.path('var/log')}\nCtrl-C stops everything."

@@ -8,7 +8,7 @@ Delta commit nothing has happened; after it, the next attempt finds the commit b
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TypeAlias
@@ -20,12 +20,12 @@ from pyspark.sql import functions as F
 from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
 from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.contract.view import FeatureView
-from penstock.errors import SourceError
+from penstock.errors import ConfigError, SourceError
 from penstock.offline.commit import commit_changes, create_feature_table, last_created
-from penstock.offline.compute import compute_rows, schema_problems, up_to
+from penstock.offline.compute import compute_rows, judged_day, schema_problems, up_to
 from penstock.offline.lake import Lake, feature_table, quarantine_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
-from penstock.offline.watermark import complete_until
+from penstock.offline.watermark import complete_until, require_time_goes_on
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,15 @@ def run_attempt(
         One entry per partition, as logged; a refused one has `state == "quarantined"`.
 
     Raises:
-        SourceError: a source has no table, or is not as declared.
-        CommitError: another writer interfered, or a row lies in the future.
+        SourceError: a source has no table.
+        CommitError: another writer interfered, a row lies in the future, or the Clock has gone back.
+        ConfigError: the session's time zone is not UTC; days would be cut elsewhere.
     """
+    _require_utc(spark)
     create_feature_table(spark, lake, view)
     known = finish_interrupted(lake, view)
     now = clock.now()
+    require_time_goes_on(feature_table(view), known, now)
     ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
     limits = {day: complete_until(view, day, ingested, now) for day in sorted(partitions)}
     this = _This(
@@ -76,11 +79,9 @@ def run_attempt(
         inputs=_input_versions(lake, view),
         found_version=lake.version(feature_table(view)) or 0,
     )
-    computed = compute_rows(spark, lake, view, this.inputs, limits)
-    problems = schema_problems(view, computed)
-    if problems:
-        refused = Verdict(0, {"schema": False}, problems)
-        entries = [this.entry(day, limit, refused) for day, limit in limits.items()]
+    computed = _computed(spark, lake, this, limits)
+    if isinstance(computed, Verdict):
+        entries = [this.entry(day, limit, computed) for day, limit in limits.items()]
     else:
         rows = up_to(view, computed, limits, now).cache()
         try:
@@ -120,13 +121,23 @@ class _This:
         )
 
 
+def _computed(spark: SparkSession, lake: Lake, this: _This, limits: Mapping[date, datetime]) -> DataFrame | Verdict:
+    """The view's rows; or, where columns are not as declared, why no partition can be committed."""
+    try:
+        rows = compute_rows(spark, lake, this.view, this.inputs, limits)
+    except SourceError as error:
+        return Verdict(0, {"sources_as_declared": False}, [f"sources_as_declared: {error.message}"])
+    problems = schema_problems(this.view, rows)
+    return Verdict(0, {"schema": False}, [f"schema: {problem}" for problem in problems]) if problems else rows
+
+
 def _commit_what_passes(
     spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, limits: Mapping[date, datetime], verdicts: Mapping[date, Verdict]
 ) -> list[AttemptEntry]:
     good = {day: limit for day, limit in limits.items() if verdicts[day].passed}
     refused = {day: verdicts[day] for day in limits if day not in good}
     if refused:
-        _quarantine(spark, lake, this, rows, refused)
+        _quarantine(spark, lake, this, rows, limits, refused)
     entries = {day: this.entry(day, limit, verdicts[day]) for day, limit in limits.items()}
     if good:
         mine = rows.where(F.to_date("event_time").isin(list(good)))
@@ -177,6 +188,12 @@ def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:
     return known + missing
 
 
+def _require_utc(spark: SparkSession) -> None:
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    if zone != "UTC":
+        raise ConfigError(f"spark.sql.session.timeZone is '{zone}'; partitions are days in UTC", hint="leave it unset")
+
+
 def _times_taken(lake: Lake, view: FeatureView, known: Sequence[AttemptEntry]) -> list[datetime]:
     committed = last_created(lake, view)
     return [from_micros(e.attempt) for e in known] + ([committed] if committed is not None else [])
@@ -195,17 +212,25 @@ def _input_versions(lake: Lake, view: FeatureView) -> dict[str, int]:
     return versions
 
 
-def _quarantine(spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, refused: Mapping[date, Verdict]) -> None:
-    """Keep the refused partitions' rows, with the reasons, where nobody reads features from."""
-    days = spark.createDataFrame([(day, list(v.reasons)) for day, v in refused.items()], "event_date date, reasons array<string>")
+def _quarantine(
+    spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, all_days: Iterable[date], refused: Mapping[date, Verdict]
+) -> None:
+    """Keep the refused partitions' rows, with the reasons, where nobody reads features from.
+
+    A killed attempt that is run again under the same number replaces what it left.
+    """
+    facts: list[tuple[date | None, list[str]]] = [(day, list(verdict.reasons)) for day, verdict in refused.items()]
+    facts.append((None, ["the row has no event time"]))
+    days = spark.createDataFrame(facts, "_day date, reasons array<string>")
+    attempt = to_micros(this.created)
     (
-        rows.withColumn("event_date", F.to_date("event_time"))
-        .join(F.broadcast(days), "event_date")
-        .withColumn("view_version", F.lit(this.view.version))
-        .withColumn("attempt", F.lit(to_micros(this.created)))
+        rows.withColumn("event_date", judged_day(all_days))
+        .join(F.broadcast(days), F.col("event_date").eqNullSafe(F.col("_day")))
+        .drop("_day")
+        .withColumn("attempt", F.lit(attempt))
         .write.format("delta")
-        .mode("append")
-        .option("mergeSchema", "true")
+        .mode("overwrite")
+        .option("replaceWhere", f"attempt = {attempt}")
         .partitionBy("event_date")
         .save(lake.location(quarantine_table(this.view)))
     )

@@ -13,7 +13,8 @@ from datetime import date, datetime
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from penstock.clock import from_micros, to_micros
+from penstock.clock import MICROSECOND, from_micros, to_micros
+from penstock.contract.rules import RESERVED_COLUMNS
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
@@ -32,9 +33,14 @@ class Changes:
 
 
 def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> None:
-    """Make the table of a view version; done already is no error."""
+    """Make the table of a view version; done already is no error.
+
+    Raises:
+        CommitError: the table is there with other columns: the view was changed under one version.
+    """
     table = feature_table(view)
     if lake.version(table) is not None:
+        _require_same_columns(read_features(spark, lake, view), table, view)
         return
     columns = [f"`{key}` {spark_type(dtype)} NOT NULL" for key, dtype in view.entity.join_keys.items()]
     columns += ["event_time TIMESTAMP NOT NULL", "available_time TIMESTAMP NOT NULL", "created_time TIMESTAMP NOT NULL"]
@@ -47,6 +53,21 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
         f"CREATE TABLE IF NOT EXISTS delta.`{lake.location(table)}` ({', '.join(columns)}) USING DELTA "
         f"PARTITIONED BY (event_date) TBLPROPERTIES ({listed})"
     )
+
+
+def _require_same_columns(rows: DataFrame, table: str, view: FeatureView) -> None:
+    held = {name: dtype for name, dtype in rows.dtypes if name not in RESERVED_COLUMNS}
+    declared = {name: spark_type(dtype) for name, dtype in {**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}.items()}
+    if held != declared:
+        odd = [
+            f"'{name}' {held.get(name, 'missing')}, declared {declared.get(name, 'nowhere')}"
+            for name in {**declared, **held}
+            if held.get(name) != declared.get(name)
+        ]
+        raise CommitError(
+            f"{table}: {len(odd)} column(s) are not as feature view {view.ref} declares: {'; '.join(odd)}",
+            hint=f"raise the view's version to {view.version + 1}: changed features are a new version beside the old one",
+        )
 
 
 def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: int | None = None) -> DataFrame:
@@ -137,16 +158,16 @@ def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, compl
     current = current_rows(table.where(mine & (F.col("event_time") <= limits[F.col("event_date")])), view).select(
         *keys, F.col("row_digest").alias("_digest"), F.col("retracted").alias("_retracted"), F.col("available_time").alias("_available")
     )
-    delay = f"INTERVAL {view.delay.days * 86_400 + view.delay.seconds} SECOND + INTERVAL {view.delay.microseconds} MICROSECOND"
+    available = F.expr(f"event_time + INTERVAL {view.delay // MICROSECOND} MICROSECOND")
     new = computed.withColumn("row_digest", row_digest(view)).withColumn("_new", F.lit(True))
-    both = new.join(current, keys, "full_outer")
+    both = new.join(current, keys, "full_outer").withColumn("available_time", available)
     is_new = F.col("_new").isNotNull()
-    changed = is_new & (F.col("_digest").isNull() | F.col("_retracted") | (F.col("_digest") != F.col("row_digest")))
+    differs = (F.col("_digest") != F.col("row_digest")) | (F.col("_available") != F.col("available_time"))
+    changed = is_new & (F.col("_digest").isNull() | F.col("_retracted") | differs)
     vanished = ~is_new & ~F.col("_retracted")
     return (
         both.where(changed | vanished)
         .withColumn("retracted", ~is_new)
-        .withColumn("available_time", F.expr(f"event_time + {delay}"))
         .withColumn("row_digest", F.coalesce("row_digest", F.lit("")))
         .withColumn("event_date", F.to_date("event_time"))
     )
@@ -167,8 +188,14 @@ def _append(lake: Lake, view: FeatureView, changes: DataFrame, read: int, create
         .mode("append")
         .partitionBy("event_date")
         .option("userMetadata", json.dumps(note, sort_keys=True, default=str))
+        # Appends never conflict. Two that name the same application do, and an older one that comes late is left out:
+        # so a run that was given up, but whose JVM still works, cannot commit beside the one that took its place.
+        .option("txnAppId", table)
+        .option("txnVersion", to_micros(created))
         .save(lake.location(table))
     )
+    if last_created(lake, view) != created:
+        raise CommitError(f"{table}: the changes of attempt {to_micros(created)} were left out: a later attempt has committed")
 
 
 def last_created(lake: Lake, view: FeatureView) -> datetime | None:

@@ -1,13 +1,13 @@
 """The rows of a view over a range of days, from its sources at pinned versions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.clock import MICROSECOND, to_micros
@@ -15,9 +15,9 @@ from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SourceError
+from penstock.offline import windows
 from penstock.offline.lake import Lake, raw_table
 from penstock.offline.watermark import DAY, start_of
-from penstock.offline.windows import Column, evaluate, plan_of
 
 _ARROW = {"int64": pa.int64(), "float64": pa.float64()}
 
@@ -96,19 +96,24 @@ def schema_problems(view: FeatureView, rows: DataFrame) -> list[str]:
 def up_to(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime], now: datetime) -> DataFrame:
     """Join keys, event_time and features of the rows that lie in these days, up to where each is complete.
 
-    Rows later than now stay in: they are wrong, and the audit must see them.
+    Rows later than now and rows without an event time stay in: they are wrong, and the audit must see them.
     """
     limits = F.create_map(*[F.lit(x) for day, limit in complete_until.items() for x in (day, limit)])
     columns = [*view.entity.join_keys, "event_time", *view.feature_names]
-    return rows.select(*columns).where(
-        F.to_date("event_time").isin(list(complete_until))
-        & ((F.col("event_time") <= limits[F.to_date("event_time")]) | (F.col("event_time") > F.lit(now)))
-    )
+    event, day = F.col("event_time"), F.to_date("event_time")
+    complete = day.isin(list(complete_until)) & (event <= limits[day])
+    return rows.select(*columns).where(complete | (event > F.lit(now)) | event.isNull())
+
+
+def judged_day(days: Iterable[date]) -> Column:
+    """The partition that answers for a row: its own; for a row later than all `days`, the last of them; null without an event time."""
+    event = F.col("event_time")
+    return F.when(event.isNotNull(), F.least(F.to_date(event), F.lit(max(days))))
 
 
 def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: datetime) -> DataFrame:
     keys = list(view.entity.join_keys)
-    columns = plan_of(view).columns
+    columns = windows.plan_of(view).columns
     needed = source.select(*keys, "event_time", "available_time", *[F.col(name).cast("double").alias(name) for name in columns])
     fields = [*((k, spark_type(t)) for k, t in view.entity.join_keys.items()), ("event_time", "timestamp")]
     fields += [(f.name, spark_type(f.dtype)) for f in view.features]
@@ -119,12 +124,12 @@ def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: dateti
 
 def _kernel(view: FeatureView, start: int, end: int) -> Callable[[Any], Any]:
     # Only plain values cross to the workers: definitions may live in modules they cannot import.
-    plan, keys = plan_of(view), list(view.entity.join_keys)
+    plan, keys = windows.plan_of(view), list(view.entity.join_keys)
     names, dtypes = view.feature_names, [_ARROW[f.dtype] for f in view.features]
 
     def rows_of_one_key(table: pa.Table) -> pa.Table:
         data = {name: _column(table[name]) for name in plan.columns}
-        times, results = evaluate(plan, _micros(table["event_time"]), _micros(table["available_time"]), data, start, end)
+        times, results = windows.evaluate(plan, _micros(table["event_time"]), _micros(table["available_time"]), data, start, end)
         first = table.slice(0, 1)
         arrays = {key: pa.repeat(first[key][0], len(times)) for key in keys}
         arrays["event_time"] = pa.array(times, pa.timestamp("us", tz="UTC"))
@@ -139,5 +144,5 @@ def _micros(column: pa.ChunkedArray) -> Any:
     return pc.cast(column.cast(pa.timestamp("us", tz="UTC")), pa.int64()).to_numpy()
 
 
-def _column(column: pa.ChunkedArray) -> Column:
-    return Column(pc.fill_null(column, 0.0).to_numpy(), np.asarray(pc.is_valid(column).to_numpy()))
+def _column(column: pa.ChunkedArray) -> windows.Column:
+    return windows.Column(pc.fill_null(column, 0.0).to_numpy(), np.asarray(pc.is_valid(column).to_numpy()))

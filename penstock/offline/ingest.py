@@ -14,7 +14,7 @@ from penstock.contract.source import Source
 from penstock.errors import SourceError
 from penstock.offline.lake import RETENTION, Lake, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest
-from penstock.offline.watermark import DAY, start_of
+from penstock.offline.watermark import DAY, require_time_goes_on, start_of
 
 Fetch: TypeAlias = Callable[[str, datetime, datetime, datetime], Any]
 """Source name, start, end, known_by → an Arrow table of the facts with `start <= event_time < end` that were
@@ -39,9 +39,11 @@ def ingest_days(lake: Lake, source: Source, days: Sequence[date], *, fetch: Fetc
 
     Raises:
         SourceError: the facts are not as the source declares.
+        CommitError: the Clock has gone back.
     """
-    table, now = raw_table(source), clock.now()
-    known = attempts(lake, table)
+    table = raw_table(source)
+    known, now = attempts(lake, table), clock.now()
+    require_time_goes_on(table, known, now)
     last = newest(known)
     days = sorted(days)
     facts = _as_declared(source, fetch(source.name, start_of(days[0]), start_of(days[-1]) + DAY, now))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
+from pyarrow.fs import FileSelector, FileSystem
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
@@ -39,6 +40,19 @@ class Lake:
         """A table for reading without a JVM, at a version or the newest."""
         return DeltaTable(self.location(table), version=version)
 
+    def write_text(self, path: str, text: str) -> None:
+        """Write a file below the lake, e.g. a manifest."""
+        files, root = FileSystem.from_uri(self.uri)
+        with files.open_output_stream(f"{root.rstrip('/')}/{path}") as out:
+            out.write(text.encode())
+
+    def read_texts(self, folder: str, name: str) -> list[str]:
+        """The contents of the files called `name` anywhere below `folder`, in order of their paths; none: no such folder."""
+        files, root = FileSystem.from_uri(self.uri)
+        found = files.get_file_info(FileSelector(f"{root.rstrip('/')}/{folder}", allow_not_found=True, recursive=True))
+        paths = sorted(info.path for info in found if info.base_name == name)
+        return [files.open_input_stream(path).read().decode() for path in paths]
+
     def prepare(self, table: str) -> str:
         """The location of a table about to be written; makes the folder where the lake is a folder."""
         location = self.location(table)
@@ -58,5 +72,5 @@ def feature_table(view: FeatureView) -> str:
 
 
 def quarantine_table(view: FeatureView) -> str:
-    """Where a view's refused rows are kept."""
-    return f"quarantine/{view.name}"
+    """Where a view version's refused rows are kept."""
+    return f"quarantine/{view.name}/v{view.version}"

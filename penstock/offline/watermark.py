@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
+from penstock.errors import CommitError
 from penstock.offline.logs import AttemptEntry, newest, passed
 
 DAY = timedelta(days=1)
@@ -37,16 +38,30 @@ def complete_until(view: FeatureView, partition: date, ingested: Mapping[str, It
         An instant from the partition's start (nothing can be computed) to its end.
     """
     start, end = start_of(partition), start_of(partition) + DAY
-    limit = min(end, now)
+    known_by = now  # up to which available time all inputs are in
     for source in view.sources:
-        limit = min(limit, _limit_of(source, start - view.reach, end, newest(ingested[source.name], passed)) - view.delay)
-    return max(start, limit)
+        known_by = min(known_by, _limit_of(source, start - view.reach, end, newest(ingested[source.name], passed), now))
+    return max(start, min(end, known_by - view.delay))
 
 
-def _limit_of(source: Source, first: datetime, end: datetime, days: Mapping[date, AttemptEntry]) -> datetime:
+def require_time_goes_on(table: str, entries: Iterable[AttemptEntry], now: datetime) -> None:
+    """Nothing, if no partition of a table was brought further than now.
+
+    Raises:
+        CommitError: the Clock has gone back: facts and rows that are there already would be taken away.
+    """
+    latest = max((e for e in entries if passed(e)), key=lambda e: e.complete_until, default=None)
+    if latest is not None and latest.complete_until > now:
+        raise CommitError(
+            f"{table}: the Clock says {now.isoformat()}, but {latest.partition} is in up to {latest.complete_until.isoformat()}",
+            hint="a lake does not go back in time: set clock.now later, or lake.path to an empty folder",
+        )
+
+
+def _limit_of(source: Source, first: datetime, end: datetime, days: Mapping[date, AttemptEntry], now: datetime) -> datetime:
     if not days:
         return first
-    limit = end + DAY
+    limit = now
     begin = max(first.date(), min(days))
     for day in days_between(begin, (end - timedelta(microseconds=1)).date()):
         entry = days.get(day)

@@ -8,6 +8,7 @@ import msgspec
 from penstock.clock import EPOCH, MICROSECOND
 from penstock.errors import PublicationError
 
+FIRST_GENERATION = 1
 DAY_US = timedelta(days=1) // MICROSECOND
 
 
@@ -19,7 +20,8 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, order=True):
         partition: the day, UTC.
         attempt: the attempt whose rows, with those before it, became readable.
         complete_until_us: up to which event time the attempt had all its inputs.
-        readable_at_us: when the row was written: from then on readers see the attempt.
+        readable_at_us: when the row was written: from then on readers see the attempt. One value for all rows of
+            a publication, later than those of all publications of the view before it.
         run_id: the run that published.
         keys: how many keys the publication wrote or deleted, over all its partitions.
     """

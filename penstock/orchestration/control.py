@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 from tenacity import RetryError, Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
-from penstock.errors import PenstockError
+from penstock.errors import DagsterError
 
 LOCATION, REPOSITORY = "penstock", "__repository__"
 T = TypeVar("T")
@@ -30,13 +30,6 @@ _READY = """query Ready { workspaceOrError { __typename ... on Workspace { locat
   locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
 _TICKS = """query Ticks($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector) {
   ... on InstigationState { ticks(limit: 20) { status timestamp skipReason runIds error { message } } } } }"""
-
-
-class DagsterError(PenstockError):
-    """Dagster did not do what was asked.
-
-    Operator action: look at the run in the Dagster UI.
-    """
 
 
 @dataclass(frozen=True)

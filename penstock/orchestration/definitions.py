@@ -1,12 +1,12 @@
 """The one call a project makes: its definitions as Dagster's."""
 
 import warnings
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 
+from penstock.contract.source import Source
 from penstock.offline.ingest import Fetch
 from penstock.orchestration.assets import contract_check, feature_asset, online_asset, source_asset
 from penstock.orchestration.partitions import daily_partitions, range_tags
@@ -34,7 +34,8 @@ def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str =
 
 def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
     partitions = daily_partitions(store.settings)
-    sources = [source_asset(store, s, partitions, ingest[s.name]) for s in store.project.sources if s.name in ingest]
+    ingested = [source for source in store.project.sources if source.name in ingest]
+    sources = [source_asset(store, source, partitions, ingest[source.name]) for source in ingested]
     features = [feature_asset(store, view, partitions) for view in store.project.views]
     online = [online_asset(store, view, partitions) for view in store.project.views]
     return dg.Definitions(
@@ -44,13 +45,13 @@ def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
             dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
         ],
-        schedules=[_refresh_schedule(store)],
+        schedules=[_refresh_schedule(store, ingested)],
         sensors=[publish_sensor(store, PUBLISH_JOB)],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )
 
 
-def _refresh_schedule(store: Store) -> dg.ScheduleDefinition:
+def _refresh_schedule(store: Store, ingested: Sequence[Source]) -> dg.ScheduleDefinition:
     @dg.schedule(
         name="refresh",
         job_name=REFRESH_JOB,
@@ -58,10 +59,10 @@ def _refresh_schedule(store: Store) -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         # Where the Clock stands still there is nothing new to come.
         default_status=dg.DefaultScheduleStatus.RUNNING if store.settings.clock.now is None else dg.DefaultScheduleStatus.STOPPED,
-        description="ingests and computes the open day and the day before, up to now",
+        description="ingests and computes, up to now, every day that is open or was missed",
     )
     def refresh() -> dg.RunRequest:
-        today = store.clock.now().date()
-        return dg.RunRequest(tags=range_tags(today - timedelta(days=1), today))
+        first, last = store.days_to_refresh(ingested)
+        return dg.RunRequest(tags=range_tags(max(first, store.settings.dagster.first_day), last))
 
     return refresh

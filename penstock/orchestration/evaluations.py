@@ -35,9 +35,14 @@ def latest_materializations(
 def evaluations(
     instance: dg.DagsterInstance, key: dg.AssetKey, check: str, results: Mapping[str, tuple[bool, Mapping[str, Any]]]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """One evaluation per partition: partition → (passed, metadata)."""
+    """One evaluation per partition: partition → (passed, metadata).
+
+    A partition that this instance never materialized (its lake was filled by another) has nothing to show it on.
+    """
     targets = latest_materializations(instance, key, list(results))
     for partition, (passed, metadata) in results.items():
+        if partition not in targets:
+            continue
         yield dg.AssetCheckEvaluation(
             asset_key=key,
             check_name=check,

@@ -4,8 +4,10 @@ Nothing is remembered between looks, so nothing can be missed: a partition that 
 a store that was down, a daemon that was off for a day are all found at the next look.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import date
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from itertools import takewhile
 
 import dagster as dg
 
@@ -16,6 +18,7 @@ from penstock.publication.due import Due, contiguous
 from penstock.store import Store
 
 RUNS_PER_LOOK = 10
+LONGEST_WAIT_S = 300
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -40,6 +43,14 @@ def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
         held = held_back(found)
         if context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1):
             return dg.SkipReason(_sentences("a publication is running", held))
+        ended = [
+            (record.dagster_run.status is dg.DagsterRunStatus.FAILURE, record.end_time or 0.0)
+            for record in context.instance.get_run_records(dg.RunsFilter(job_name=job), limit=20)
+        ]
+        failures, not_before = wait_after_failures(ended, store.settings.dagster.publish_every_s)
+        if time.time() < not_before:  # the machine's time, in which Dagster tells when runs ended
+            again = f"{datetime.fromtimestamp(not_before, UTC):%H:%M:%S} UTC"
+            return dg.SkipReason(_sentences(f"the last {failures} publication(s) failed; tried again at {again}", held))
         requests = [
             dg.RunRequest(tags=range_tags(first, last), asset_selection=[online_key(view) for view in views])
             for (first, last), views in shared_ranges(found).items()
@@ -50,6 +61,19 @@ def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=requests)
 
     return look
+
+
+def wait_after_failures(ended: Iterable[tuple[bool, float]], every_s: int) -> tuple[int, float]:
+    """How many of the newest runs failed in a row, and before which time (epoch seconds) not to try again.
+
+    Args:
+        ended: newest first, whether a run failed and when it ended.
+        every_s: the wait doubles from this with each failure in a row, up to `LONGEST_WAIT_S`.
+    """
+    failed = list(takewhile(lambda run: run[0], ended))
+    if not failed:
+        return 0, 0.0
+    return len(failed), failed[0][1] + min(every_s * 2 ** len(failed), LONGEST_WAIT_S)
 
 
 def shared_ranges(found: Mapping[FeatureView, Due]) -> dict[tuple[date, date], list[FeatureView]]:

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import dagster as dg
 import httpx
 
 from penstock.config import Settings
@@ -20,7 +22,7 @@ from penstock.errors import RuntimeSetupError
 from penstock.orchestration.control import Control, until
 from penstock.runtime.nodes import node_down, node_status, node_up
 from penstock.runtime.processes import Child, start, stop
-from penstock.serving.access import mint_key
+from penstock.serving.access import local_key
 
 _STARTING = timedelta(minutes=3)
 
@@ -67,6 +69,7 @@ class Stack:
         home = self.settings.path(dagster.home)
         home.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(self.settings.root / "conf" / "dagster.yaml", home / "dagster.yaml")
+        _fail_lost_runs(home)
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", dagster.host, "-p", str(dagster.port)]
         child = self._start("dagster", command, {**self._environment(), "DAGSTER_HOME": str(home)})
         control = Control(f"http://{dagster.host}:{dagster.port}")
@@ -74,12 +77,12 @@ class Stack:
         self._await(child, control.ready)
         return control
 
-    def gateway(self, principal: str) -> tuple[str, str]:
-        """Start the gateway; returns its URL and an API key for `principal` that may read every service."""
+    def gateway(self) -> tuple[str, str]:
+        """Start the gateway; returns its URL and this machine's API key, which may read every service."""
         gateway = self.settings.gateway
         _require_free(gateway.host, gateway.port, "gateway.port")
         self._report("the gateway")
-        key = mint_key(self.settings, principal, ["*"])
+        key = local_key(self.settings)
         child = self._start("gateway", [sys.executable, "-m", "penstock.cli.main", "gateway"], self._environment())
         url = f"http://{gateway.host}:{gateway.port}"
         self._await(child, lambda: _answers(f"{url}/readyz"))
@@ -102,6 +105,15 @@ class Stack:
             return is_ready()
 
         until(look, bool, at_most=_STARTING, what=f"starting {child.name}")
+
+
+def _fail_lost_runs(home: Path) -> None:
+    """Runs that were running when this instance last ended have no process any more; nobody else will say so, and
+    until their time is up they would hold back all that share a pool with them."""
+    lost = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for run in instance.get_runs(lost):
+            instance.report_run_failed(run, "the instance ended while this run was running")
 
 
 def _answers(url: str) -> bool:

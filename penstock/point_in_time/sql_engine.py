@@ -11,16 +11,18 @@ n rows out, whatever the keys.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from penstock.as_of import History, Mode
-from penstock.clock import EPOCH, from_micros
+from penstock.clock import MICROSECOND, from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SpineError
+
+_EARLIEST_US = to_micros(datetime(1, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
     last = from_micros(last_us)
     kept = (F.col("event_time") <= F.lit(last)) & (F.col("event_date") <= F.lit(last.date()))
     if view.ttl is not None:
-        low = max(from_micros(first_us) - view.ttl, EPOCH)
+        low = from_micros(max(first_us - view.ttl // MICROSECOND, _EARLIEST_US))
         kept = kept & (F.col("event_time") >= F.lit(low)) & (F.col("event_date") >= F.lit(low.date()))
     return kept
 
@@ -168,8 +170,8 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
         *keys, "_known", "retracted", F.struct("event_time", "created_time", "row_digest", value.alias("value")).alias("_row")
     )
     with_retractions = ranked.where("retracted").select(*keys).distinct()
-    plain = _by_running_maximum(wanted, ranked.join(F.broadcast(with_retractions), keys, "left_anti"), keys)
-    hard = _by_comparing_all(wanted.join(F.broadcast(with_retractions), keys), ranked, keys)
+    plain = _by_running_maximum(wanted, ranked.join(with_retractions, keys, "left_anti"), keys)
+    hard = _by_comparing_all(wanted.join(with_retractions, keys), ranked, keys)
     answers = plain.unionByName(hard)
     if table.view.ttl is not None:
         answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))

@@ -2,12 +2,13 @@
 
 Of each touched key, over the rows of attempts that are readable once this publication is: the greatest event
 time that is not retracted is written. The write token is `e * 1000 + revision`, where `e` is the greatest
-event time of the key, retracted ones included, and `revision` counts the commits that touched the key since
-its first row at `e`. It is derived from the table, so every writer and every retry gives the same token, and
-a later change of the same key gives a greater one. `ttl` plays no part: it is judged when a value is read.
+event time of the key, retracted ones included, and `revision` counts the publications that touched the key
+since the one that brought its first row at `e`. Both are derived from table and ledger, so every writer and
+every retry gives the same token, and each publication that touches a key gives it a greater one (ADR 0009).
+`ttl` plays no part: it is judged when a value is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
@@ -15,31 +16,55 @@ from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
 from penstock.offline.commit import current_rows
+from penstock.online.ledger import Publication
+
+THIS = 2**62
+"""When what is being published now becomes readable: after everything that is."""
 
 
-def values_to_write(
-    spark: SparkSession, view: FeatureView, rows: DataFrame, publishing: Mapping[date, int], online: Mapping[date, int]
-) -> DataFrame:
+def readable_from(
+    committed: Iterable[tuple[date, int]], ledger: Iterable[Publication], publishing: Mapping[date, int]
+) -> dict[tuple[date, int], int]:
+    """(partition, attempt) → `readable_at_us` of the publication that made it readable, or `THIS`; not readable: left out.
+
+    Args:
+        committed: partition and attempt of every attempt that passed.
+        ledger: rows of one generation of the view.
+        publishing: partition → the attempt to make readable, with those before it.
+    """
+    rows = sorted(ledger, key=lambda row: row.attempt, reverse=True)
+    found: dict[tuple[date, int], int] = {}
+    for day, attempt in committed:
+        times = [row.readable_at_us for row in rows if row.partition == day and row.attempt >= attempt]
+        if times:
+            found[day, attempt] = min(times)
+        elif attempt <= publishing.get(day, -1):
+            found[day, attempt] = THIS
+    return found
+
+
+def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, readable: Mapping[tuple[date, int], int]) -> DataFrame:
     """One row per touched key.
 
     Args:
         spark: the session.
         view: the view.
         rows: all rows of its table at one version.
-        publishing: partition → the attempt to make readable.
-        online: partition → the attempt readable now; absent: none.
+        readable: what `readable_from` gives.
 
     Returns:
         Join keys, `event_time_us`, `attempt` and `_values` (struct of features) of the value to write, all null
         where every event time is retracted and the key is to be deleted; `e_us`, `revision`.
     """
     keys = list(view.entity.join_keys)
-    upto = {**online, **{day: max(attempt, online.get(day, 0)) for day, attempt in publishing.items()}}
-    facts = [(day, attempt, online.get(day, 0)) for day, attempt in upto.items()]
-    limits = F.broadcast(spark.createDataFrame(facts, "event_date date, _upto bigint, _online bigint"))
-    readable = rows.join(limits, "event_date").where("attempt <= _upto")
-    touched = readable.where("attempt > _online").select(*keys).distinct()
-    mine = readable.join(touched, keys, "left_semi").withColumn("_event_us", F.unix_micros("event_time"))
+    facts = F.broadcast(
+        spark.createDataFrame(
+            [(day, attempt, at) for (day, attempt), at in readable.items()], "event_date date, attempt bigint, _readable bigint"
+        )
+    )
+    known = rows.join(facts, ["event_date", "attempt"])
+    touched = known.where(F.col("_readable") == THIS).select(*keys).distinct()
+    mine = known.join(touched, keys, "left_semi").withColumn("_event_us", F.unix_micros("event_time"))
     value = F.struct("_event_us", "attempt", F.struct(*[F.col(name) for name in view.feature_names]).alias("values"))
     best = (
         current_rows(mine, view)
@@ -49,12 +74,12 @@ def values_to_write(
     first = (
         mine.join(best.select(*keys, "e_us"), keys)
         .groupBy(*keys)
-        .agg(F.min(F.when(F.col("_event_us") == F.col("e_us"), F.col("attempt"))).alias("_first"))
+        .agg(F.min(F.when(F.col("_event_us") == F.col("e_us"), F.col("_readable"))).alias("_first"))
     )
     revision = (
         mine.join(first, keys)
         .groupBy(*keys)
-        .agg(F.count_distinct(F.when(F.col("attempt") > F.col("_first"), F.col("attempt"))).alias("revision"))
+        .agg(F.count_distinct(F.when(F.col("_readable") > F.col("_first"), F.col("_readable"))).alias("revision"))
     )
     return best.join(revision, keys).select(
         *keys,

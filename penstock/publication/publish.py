@@ -25,9 +25,9 @@ from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts, copy_publications, newest, passed
 from penstock.online.codec import encode_key, encode_value, write_token
-from penstock.online.ledger import Publication, latest
+from penstock.online.ledger import FIRST_GENERATION, Publication, latest
 from penstock.online.store import OnlineStore, Slot, Write
-from penstock.publication.evaluate import values_to_write
+from penstock.publication.evaluate import readable_from, values_to_write
 
 Connect: TypeAlias = Callable[[], Awaitable[OnlineStore]]
 """Opens a store; it crosses to Spark's workers, so it must be picklable."""
@@ -71,7 +71,7 @@ def publish(
     connect: Connect,
     clock: Clock,
     run_id: str,
-    generation: int = 1,
+    generation: int = FIRST_GENERATION,
 ) -> Published:
     """Bring the newest committed attempts of some days online.
 
@@ -94,7 +94,8 @@ def publish(
     with_store(connect, lambda store: store.prepare([view.entity.name]))
     for _ in range(_TRIES):
         ledger = with_store(connect, lambda store: store.publications(view.name, view.version))
-        online = {day: row.attempt for day, row in latest(p for p in ledger if p.generation == generation).items()}
+        mine = [row for row in ledger if row.generation == generation]
+        online = {day: row.attempt for day, row in latest(mine).items()}
         entries = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
         committed = newest(entries)
         due = {day: committed[day] for day in partitions if day in committed and committed[day].attempt > online.get(day, 0)}
@@ -105,10 +106,13 @@ def publish(
         written = deleted = read_back = 0
         if any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
             rows_of_view = read_features(spark, lake, view, lake.version(feature_table(view)))
-            values = values_to_write(spark, view, rows_of_view, publishing, online)
+            changed = [(e.partition, e.attempt) for e in entries if e.changed != 0]
+            values = values_to_write(spark, view, rows_of_view, readable_from(changed, mine, publishing))
             written, deleted, read_back = _write(values, view, connect, generation)
         if with_store(connect, lambda store: store.publications(view.name, view.version)) != ledger:
             continue  # what we evaluated may have missed rows that are readable now
+        # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
+        readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(row.readable_at_us + 1 for row in mine)])
         rows = tuple(
             Publication(
                 view=view.name,
@@ -117,7 +121,7 @@ def publish(
                 partition=day,
                 attempt=entry.attempt,
                 complete_until_us=to_micros(entry.complete_until),
-                readable_at_us=max(to_micros(clock.now()), entry.attempt),
+                readable_at_us=readable_at_us,
                 run_id=run_id,
                 keys=written + deleted,
             )

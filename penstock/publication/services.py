@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
+from penstock.online.ledger import FIRST_GENERATION
 from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import Pointer, ServicePointers
 from penstock.registry.snapshot import ServiceEntry, Snapshot
 
 
-async def publish_services(store: OnlineStore, snapshot: Snapshot, now_us: int, *, generation: int = 1) -> Mapping[str, bool]:
+async def publish_services(
+    store: OnlineStore, snapshot: Snapshot, now_us: int, *, generation: int = FIRST_GENERATION
+) -> Mapping[str, bool]:
     """Point every service whose views all have something online at them, under this snapshot.
 
     Args:

@@ -24,8 +24,10 @@ from penstock.contract.view_parts import Feature
 from penstock.dtypes import FLOAT_DTYPES
 from penstock.errors import PenstockError
 from penstock.offline.attempt import Verdict
+from penstock.offline.compute import judged_day
 from penstock.offline.watermark import DAY, start_of
 
+NO_EVENT_TIME = "event_time_not_null"
 _PARTITION = "partition"
 
 
@@ -58,6 +60,7 @@ def rules(view: FeatureView) -> list[Rule]:
         Rule("has_rows", F.count(F.lit(1)), minimum=1, closed_days_only=True),
         Rule("join_keys_not_null", F.count_if(no_key), maximum=0),
         Rule("one_row_per_key_and_event_time", F.count(F.lit(1)) - F.count_distinct(F.struct(*keys, "event_time")), maximum=0),
+        Rule(NO_EVENT_TIME, F.count_if(F.col("event_time").isNull()), maximum=0),
         Rule("event_time_not_in_future", F.count_if(F.unix_micros("event_time") > F.col("_limit_us")), maximum=0),
     ]
     for feature in view.features:
@@ -89,7 +92,7 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
         view: what declares the rules.
         rows: join keys, event_time and features.
         complete_until: the partitions to judge → how far each is complete; rules that need a whole day
-            apply to days that have closed.
+            apply to days that have closed. A row without an event time may belong to any: it refuses them all.
 
     Returns:
         A verdict for each partition, one with no rows included.
@@ -97,14 +100,15 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
     checks = rules(view)
     limits = F.create_map(*[F.lit(x) for day, limit in complete_until.items() for x in (day, to_micros(limit))])
     profile = (
-        rows.withColumn("_day", F.to_date("event_time"))
+        rows.withColumn("_day", judged_day(complete_until))
         .withColumn("_limit_us", limits[F.col("_day")])
         .groupBy("_day")
         .agg(F.count(F.lit(1)).alias("_rows"), *[rule.metric.alias(rule.name) for rule in checks])
     )
     counted = {row["_day"]: row.asDict() for row in profile.collect()}
+    nowhere = counted.pop(None, {"_rows": 0})["_rows"]
     empty = {"_rows": 0, **{rule.name: 0 for rule in checks}}
-    table = pd.DataFrame([{_PARTITION: day, **(counted.get(day) or empty)} for day in complete_until])
+    table = pd.DataFrame([{_PARTITION: day, **(counted.get(day) or empty), NO_EVENT_TIME: nowhere} for day in complete_until])
     closed = {day for day, limit in complete_until.items() if limit >= start_of(day) + DAY}
     failed = validate(table, checks, closed)
     verdicts = {}

@@ -1,8 +1,10 @@
 """Child processes of ours: started with a log, ended as a whole, by pid, leaving nothing behind."""
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +49,7 @@ def start(name: str, command: Sequence[str], *, log: Path, cwd: Path, env: Mappi
             stderr=subprocess.STDOUT,
             start_new_session=True,
             # Started from a shell's background job we would pass on that Ctrl-C is ignored, and it could not be ended gently.
-            preexec_fn=_default_signals,  # noqa: PLW1509 - no threads are running when children are started
+            preexec_fn=_in_the_child,  # noqa: PLW1509 - no threads are running when children are started
         )
     return Child(name, process, log)
 
@@ -75,6 +77,13 @@ def stop(child: Child) -> None:
     child.process.wait()
 
 
-def _default_signals() -> None:
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def _in_the_child() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # Killed with -9 we can end nobody; the kernel then asks our children to end.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -18,6 +18,7 @@ from penstock.errors import ConfigError, NotAuthenticated, NotAuthorized
 
 ALL_SERVICES = "*"
 _KEY_BYTES = 32
+_LOCAL_KEY = "local.key"
 _FORMAT = 1
 
 
@@ -110,6 +111,28 @@ def mint_key(settings: Settings, principal: str, services: Sequence[str]) -> str
             _write(path, [*load_grants(path).values(), minted])
     except OSError as error:
         raise ConfigError(f"API keys in {path}: {error.strerror}") from None
+    return key
+
+
+def local_key(settings: Settings) -> str:
+    """The API key of this machine's user, for every service: minted at first use and kept beside the keys file (mode 0600).
+
+    Raises:
+        ConfigError: the keys file or the key's own cannot be read or written.
+    """
+    keys_file = settings.path(settings.gateway.keys_file)
+    path = keys_file.with_name(_LOCAL_KEY)
+    try:
+        if path.exists():
+            key = path.read_text(encoding="ascii").strip()
+            if _hash(key.encode()) in load_grants(keys_file):
+                return key
+        key = mint_key(settings, "local", [ALL_SERVICES])
+        path.unlink(missing_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(key + "\n")
+    except OSError as error:
+        raise ConfigError(f"the local API key in {path}: {error.strerror}") from None
     return key
 
 

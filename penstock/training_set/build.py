@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,6 +22,7 @@ from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.registry.snapshot import contract_fingerprint
 
 MANIFEST_FORMAT = 1
+_MANIFEST = "manifest.json"
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +144,7 @@ def build(
         content=hashed,
         inputs=inputs,
     )
-    Path(lake.location(table), "manifest.json").write_text(json.dumps(msgspec.to_builtins(manifest), indent=2) + "\n", encoding="utf-8")
+    lake.write_text(f"{table}/{_MANIFEST}", json.dumps(msgspec.to_builtins(manifest), indent=2) + "\n")
     return manifest
 
 
@@ -180,5 +180,4 @@ def _input(spine: DataFrame, table: ViewTable, version: int, mode: Mode, spine_r
 
 def manifests(lake: Lake, name: str) -> Sequence[dict[str, Any]]:
     """The manifests of all builds of a training set, oldest first."""
-    folder = Path(lake.location(f"training/{name}"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/manifest.json"))]
+    return [json.loads(text) for text in lake.read_texts(f"training/{name}", _MANIFEST)]

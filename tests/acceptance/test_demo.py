@@ -102,7 +102,7 @@ def require_what_the_rule_gives(project: Project, now: datetime) -> None:
     present = 0
     with Stack(settings) as stack:
         stack.cassandra()
-        url, api_key = stack.gateway("test")
+        url, api_key = stack.gateway()
         with FeatureClient(url, api_key=api_key, timeout_s=30) as client:
             entities = [dict(zip(view.entity.join_keys, key, strict=True)) for key in keys]
             result = client.features("arrival_delay", entities)

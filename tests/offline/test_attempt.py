@@ -9,7 +9,7 @@ from deltalake import write_deltalake
 
 from penstock.clock import FixedClock
 from penstock.contract import Feature
-from penstock.errors import CommitError, SourceError
+from penstock.errors import CommitError, ConfigError, SourceError
 from penstock.offline import attempt as attempt_module
 from penstock.offline import commit as commit_module
 from penstock.offline.attempt import outdated, run_attempt
@@ -92,8 +92,8 @@ def test_a_partition_that_fails_is_quarantined_and_its_neighbour_is_committed(wo
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"features": [Feature("amount", "float64"), Feature("tip", "float64")]}, "column 'tip' is missing, expected double"),
-        ({"features": [Feature("amount", "int64")]}, "column 'amount' is double, expected bigint"),
+        ({"features": [Feature("amount", "float64"), Feature("tip", "float64")]}, "schema: column 'tip' is missing, expected double"),
+        ({"features": [Feature("amount", "int64")]}, "schema: column 'amount' is double, expected bigint"),
     ],
 )
 def test_a_missing_or_mistyped_column_is_refused_by_name(world: World, changes: dict[str, Any], reason: str) -> None:
@@ -110,6 +110,93 @@ def test_rows_of_the_future_and_duplicate_rows_are_refused_by_name(world: World)
     (twice,) = world.compute(TODAY)
     assert twice.reasons == ["one_row_per_key_and_event_time: 2 row(s), expected none"]
     assert world.rows() == []
+
+
+def test_a_row_later_than_all_days_is_refused_with_the_last_of_them(world: World) -> None:
+    world.place("ann", 1.0, MONDAY - 5 * HOUR)
+    world.view = view_of_orders(compute=_tomorrow)
+    yesterday, today = world.compute(TODAY - DAY, TODAY)
+    assert (yesterday.state, today.state) == ("passed", "quarantined")
+    assert today.reasons == ["event_time_not_in_future: 1 row(s), expected none"]
+
+
+def test_a_row_without_an_event_time_may_be_of_any_day_and_refuses_them_all(world: World) -> None:
+    world.place("ann", 1.0, MONDAY - 5 * HOUR)
+    world.view = view_of_orders(compute=_once_without_time)
+    entries = world.compute(TODAY - DAY, TODAY)
+    assert [e.reasons for e in entries] == [["event_time_not_null: 1 row(s), expected none"]] * 2
+    assert world.rows() == []
+    kept = world.spark.read.format("delta").load(world.lake.location(quarantine_table(world.view)))
+    assert kept.where("event_time IS NULL").count() == 1
+    assert kept.where("event_time IS NOT NULL").count() == 2
+
+
+def _tomorrow(rows: Any) -> Any:
+    return rows.selectExpr("customer", "IF(amount = 20, event_time + INTERVAL 24 HOURS, event_time) AS event_time", "amount")
+
+
+def _once_without_time(rows: Any) -> Any:
+    return rows.selectExpr("customer", "IF(amount = 20, NULL, event_time) AS event_time", "amount")
+
+
+def test_a_source_whose_table_lost_a_column_refuses_every_day_by_name(world: World) -> None:
+    world.compute(TODAY)
+    before = world.rows()
+    kept = world.lake.open("raw/orders").to_pyarrow_dataset().to_table().drop_columns(["amount"])
+    write_deltalake(world.lake.location("raw/orders"), kept, mode="overwrite", schema_mode="overwrite")
+    (entry,) = run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="after", audit=audit)
+    assert (entry.state, entry.gates) == ("quarantined", {"sources_as_declared": False})
+    assert "source 'orders' at version 1: 1 column(s) not as declared: 'amount' missing, expected double" in entry.reasons[0]
+    assert world.rows() == before
+
+
+def test_features_changed_under_one_version_are_refused(world: World) -> None:
+    world.compute(TODAY)
+    world.view = view_of_orders(features=[Feature("amount", "float64"), Feature("tip", "float64")])
+    with pytest.raises(CommitError, match=r"1 column\(s\) are not as feature view last_order@1 declares: 'tip' missing, declared double"):
+        world.compute(TODAY)
+
+
+def test_another_delay_is_a_correction_of_every_row(world: World) -> None:
+    world.compute(TODAY)
+    world.view = view_of_orders(delay=HOUR)
+    world.clock.advance(2 * HOUR)
+    (entry,) = world.compute(TODAY)
+    assert (entry.changed, entry.retracted) == (2, 0)
+
+
+def test_a_clock_that_goes_back_changes_nothing(world: World) -> None:
+    world.compute(TODAY)
+    world.clock = FixedClock(MONDAY + 11 * HOUR)
+    with pytest.raises(CommitError, match="raw/orders: the Clock says 2026-03-02T11:00:00"):
+        world.ingest([TODAY])
+    with pytest.raises(CommitError, match="features/last_order/v1: the Clock says 2026-03-02T11:00:00"):
+        run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="back", audit=audit)
+
+
+def test_days_are_not_cut_in_another_time_zone(world: World) -> None:
+    world.spark.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+    try:
+        with pytest.raises(ConfigError, match=r"timeZone is 'Asia/Tokyo'; partitions are days in UTC"):
+            world.compute(TODAY)
+    finally:
+        world.spark.conf.set("spark.sql.session.timeZone", "UTC")
+
+
+def test_an_attempt_killed_after_it_filled_the_quarantine_leaves_no_rows_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.place("eve", -5.0, MONDAY + 8 * HOUR)
+    world.ingest([TODAY])
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attempt_module, "log_attempts", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="killed", audit=audit)
+    (entry,) = world.compute(TODAY)
+    assert entry.state == "quarantined"
+    assert world.spark.read.format("delta").load(world.lake.location(quarantine_table(world.view))).count() == 3
 
 
 def _from_the_future(rows: Any) -> Any:

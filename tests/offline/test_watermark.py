@@ -3,10 +3,13 @@
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from penstock.contract import FeatureView, count, days, hours, minutes
 from penstock.contract.aggregation import Aggregation
+from penstock.errors import CommitError
 from penstock.offline.logs import AttemptEntry
-from penstock.offline.watermark import complete_until
+from penstock.offline.watermark import complete_until, require_time_goes_on
 from tests.world import MONDAY, view_of_orders
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -72,3 +75,18 @@ def test_a_missing_day_stops_it_and_days_before_the_first_do_not() -> None:
 
 def test_nothing_ingested_means_nothing_is_complete() -> None:
     assert complete_until(view(), TODAY, ingested({}), NOON) == MONDAY
+
+
+def test_a_row_that_is_not_available_yet_is_not_complete_yet() -> None:
+    known = ingested({TODAY - DAY: CLOSED, TODAY: CLOSED + DAY})
+    # All sources are in, but a row at event time e is available only at e + 2 h.
+    assert complete_until(view(delay=hours(2)), TODAY, known, MONDAY + DAY + HOUR) == MONDAY + 23 * HOUR
+    assert complete_until(view(delay=days(3)), TODAY, known, MONDAY + 3 * DAY + HOUR) == MONDAY + HOUR
+    assert complete_until(view(delay=days(3)), TODAY, known, MONDAY + 5 * DAY) == MONDAY + DAY
+
+
+def test_a_clock_that_goes_back_is_refused() -> None:
+    entries = ingested({TODAY - DAY: CLOSED, TODAY: NOON})["orders"]
+    require_time_goes_on("raw/orders", entries, NOON)
+    with pytest.raises(CommitError, match=r"the Clock says 2026-03-02T11:00:00\+00:00, but 2026-03-02 is in up to 2026-03-02T12:00:00"):
+        require_time_goes_on("raw/orders", entries, NOON - HOUR)

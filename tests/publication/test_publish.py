@@ -117,6 +117,31 @@ def test_days_published_newest_first_leave_the_newest_value(online: Online) -> N
     assert online.require_what_the_rule_gives() == 2
 
 
+def test_a_day_published_after_a_later_one_was_retracted_is_served(online: Online) -> None:
+    world = online.world
+    world.place("bob", 21.0, MONDAY + 11 * HOUR)
+    world.compute(TODAY - DAY)  # bob's 20 of yesterday: committed first, published last
+    world.compute(TODAY)
+    online.publish(TODAY)
+    assert online.amounts("bob") == [21.0]
+    world.placed.pop()
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    assert online.publish(TODAY).deleted == 1
+    assert online.amounts("bob") == [None]
+    online.publish(TODAY - DAY)
+    assert online.amounts("bob") == [20.0]
+    assert online.require_what_the_rule_gives() == 2
+
+
+def test_publications_of_a_view_are_readable_one_after_the_other_even_where_the_clock_stands_still(online: Online) -> None:
+    online.world.compute(TODAY - DAY, TODAY)
+    online.publish(TODAY)
+    online.publish(TODAY - DAY)
+    times = {row.partition: from_micros(row.readable_at_us) for row in online.ledger()}
+    assert times == {TODAY: MONDAY + 12 * HOUR, TODAY - DAY: MONDAY + 12 * HOUR + timedelta(microseconds=1)}
+
+
 def test_a_vanished_value_falls_back_to_the_one_before_it_and_the_last_one_is_deleted(online: Online) -> None:
     world = online.world
     world.compute(TODAY)

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.config import Settings
 from penstock.errors import ConfigError, NotAuthenticated, NotAuthorized
-from penstock.serving.access import Grant, authenticate, load_grants, mint_key
+from penstock.serving.access import Grant, authenticate, load_grants, local_key, mint_key
 
 
 @pytest.fixture
@@ -83,3 +83,14 @@ def test_no_file_is_no_key_and_a_broken_one_is_an_error(settings: Settings) -> N
         path.write_text(broken)
         with pytest.raises(ConfigError, match="API keys in"):
             grants(settings)
+
+
+def test_the_local_key_is_minted_once_and_again_when_it_is_no_longer_known(settings: Settings) -> None:
+    key = local_key(settings)
+    assert local_key(settings) == key
+    assert [grant.principal for grant in grants(settings).values()] == ["local"]
+    kept = settings.path(settings.gateway.keys_file).with_name("local.key")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    settings.path(settings.gateway.keys_file).unlink()
+    assert local_key(settings) != key
+    assert len(grants(settings)) == 1

@@ -1,0 +1,70 @@
+"""A refresh takes every day that is open or was missed, and none that would bring nothing."""
+
+from datetime import date, datetime, timedelta
+
+from penstock.offline.logs import AttemptEntry
+from penstock.offline.refresh import first_day_to_refresh
+from tests.world import MONDAY, orders, view_of_orders
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+TODAY = MONDAY.date()
+NOON = MONDAY + 12 * HOUR
+VIEW = view_of_orders()
+
+
+def entry(day: date, complete_until: datetime, state: str = "passed") -> AttemptEntry:
+    return AttemptEntry(
+        table="t",
+        partition=day,
+        attempt=1,
+        state=state,  # type: ignore[arg-type]
+        complete_until=complete_until,
+        delta_version=0,
+        rows=0,
+        changed=0,
+        retracted=0,
+        run_id="",
+        code="",
+        inputs={},
+        gates={},
+        reasons=[],
+    )
+
+
+def ingested(*days: int) -> list[AttemptEntry]:
+    """So many days ago, ingested when all their rows were known: 1 h after their end."""
+    return [entry(TODAY - n * DAY, MONDAY + (1 - n) * DAY + HOUR) for n in days]
+
+
+def computed(*days: int, state: str = "passed") -> list[AttemptEntry]:
+    return [entry(TODAY - n * DAY, MONDAY + (1 - n) * DAY, state) for n in days]
+
+
+def first(source: list[AttemptEntry], view: list[AttemptEntry]) -> date:
+    return first_day_to_refresh({orders: source}, {VIEW: view}, NOON)
+
+
+def test_all_closed_days_are_left_alone_but_yesterday() -> None:
+    assert first(ingested(3, 2, 1), computed(3, 2, 1)) == TODAY - DAY
+
+
+def test_a_project_without_data_starts_with_yesterday() -> None:
+    assert first([], []) == TODAY - DAY
+
+
+def test_days_missed_while_nothing_ran_are_taken() -> None:
+    assert first(ingested(6, 5), computed(6, 5)) == TODAY - 4 * DAY
+
+
+def test_a_day_whose_reports_were_still_coming_is_taken() -> None:
+    still_open = entry(TODAY - 5 * DAY, MONDAY - 4 * DAY + HOUR - timedelta(microseconds=1))
+    assert first([still_open, *ingested(4, 3, 2, 1)], []) == TODAY - 5 * DAY
+
+
+def test_a_day_computed_in_part_is_taken() -> None:
+    partly = entry(TODAY - 3 * DAY, MONDAY - 3 * DAY + HOUR)
+    assert first(ingested(4, 3, 2, 1), [*computed(4, 2, 1), partly]) == TODAY - 3 * DAY
+
+
+def test_a_refused_day_waits_for_its_data_to_be_mended() -> None:
+    assert first(ingested(4, 3, 2, 1), [*computed(4, 2, 1), *computed(3, state="quarantined")]) == TODAY - DAY
