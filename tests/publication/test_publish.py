@@ -8,21 +8,20 @@ from zlib import crc32
 
 import pytest
 
-from penstock.as_of import as_of
-from penstock.clock import FixedClock, from_micros, to_micros
+from penstock.clock import FixedClock, from_micros
 from penstock.config import Settings
 from penstock.errors import StoreUnavailable
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake
 from penstock.offline.logs import publications
 from penstock.online.cassandra import CassandraStore
-from penstock.online.codec import Stored, decode_value, encode_key
 from penstock.online.ledger import Publication
-from penstock.online.store import OnlineStore, Slot
+from penstock.online.store import Slot
 from penstock.point_in_time.history import history_of
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication import publish as publish_module
 from penstock.publication.publish import Connect, Published, publish, with_store
+from tests.online_content import require_what_the_rule_gives, values_online
 from tests.world import MONDAY, World, view_of_orders
 
 pytestmark = pytest.mark.real
@@ -41,38 +40,15 @@ class Online:
         world = self.world
         return publish(world.spark, world.lake, world.view, days, connect=self.connect, clock=world.clock, run_id=run_id)
 
-    def values(self, *customers: str) -> dict[str, Stored | None]:
-        keys = [encode_key([("customer", "string")], [name]) for name in customers]
-
-        async def read(store: OnlineStore) -> list[dict[Slot, bytes]]:
-            await store.prepare(["customer"])
-            return await store.read("customer", keys, [self.slot])
-
-        found = with_store(self.connect, read)
-        return {
-            name: decode_value(values[self.slot]) if self.slot in values else None for name, values in zip(customers, found, strict=True)
-        }
-
     def amounts(self, *customers: str) -> list[Any]:
-        return [None if stored is None else stored.values[0] for stored in self.values(*customers).values()]
+        found = values_online(self.connect, self.world.view, [(name,) for name in customers])
+        return [None if stored is None else stored.values[0] for stored in found.values()]
 
     def ledger(self) -> list[Publication]:
         return with_store(self.connect, lambda store: store.publications(self.slot.view, self.slot.version))
 
     def require_what_the_rule_gives(self) -> int:
-        """Every key of the table: online is what the rule gives for now, `ttl` aside; returns how many have a value."""
-        world, present = self.world, 0
-        history = history_of(world.lake, world.view)
-        for (name,), rows in world.rows_by_key().items():
-            expected = as_of(rows, world.clock.now() + DAY, ttl=None, mode="event", history=history)
-            stored = self.values(str(name))[str(name)]
-            if expected is None:
-                assert stored is None, name
-            else:
-                present += 1
-                assert stored is not None, name
-                assert (stored.event_time_us, tuple(stored.values)) == (to_micros(expected.event_time), expected.values), name
-        return present
+        return require_what_the_rule_gives(self.world.spark, self.world.lake, self.world.view, self.connect)
 
 
 @pytest.fixture

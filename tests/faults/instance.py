@@ -1,0 +1,159 @@
+"""A running instance to break: the flights project under `dagster dev`, with its daemon, Cassandra and the gateway."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from penstock.offline.lake import feature_table
+from penstock.offline.logs import attempts, newest, passed, publications
+from penstock.online.cassandra import CassandraStore
+from penstock.online.ledger import Publication
+from penstock.orchestration.control import Control, until
+from penstock.orchestration.stack import Stack
+from penstock.publication.publish import Connect, with_store
+from penstock.registry.project import load_project
+from penstock.runtime.nodes import cassandra_endpoint
+from tests.project import Project
+
+AT_MOST = timedelta(minutes=5)
+
+# The facts, but where the file `var/bad_day` names a day, each delay of that day is a thousand hours.
+INGEST = """
+from pathlib import Path
+import pyarrow as pa
+import pyarrow.compute as pc
+from jobs import flights_data
+
+BAD = Path(__file__).parent.parent / "var" / "bad_day"
+
+
+def facts(name, start, end, known_by):
+    table = flights_data.facts(name, start, end, known_by)
+    if not BAD.exists():
+        return table
+    bad = pc.equal(pc.cast(pc.cast(table["event_time"], pa.date32()), pa.string()), BAD.read_text())
+    delays = pc.if_else(bad, pa.scalar(60_000, pa.int32()), table["arr_delay_min"])
+    return table.set_column(table.column_names.index("arr_delay_min"), "arr_delay_min", delays)
+
+
+FETCH = {"arrivals": facts}
+"""
+
+
+class Instance:
+    """The running project, seen from outside: over GraphQL, in the lake, and in the online store."""
+
+    def __init__(self, project: Project, now: datetime, control: Control, gateway: tuple[str, str]) -> None:
+        self.project, self.now, self.control = project, now, control
+        self.gateway_url, self.api_key = gateway
+        self.settings = project.settings(now)
+        self.view = load_project("feature_assets").view("carrier_origin_delays")
+        self.source_key, self.feature_key = ["sources", "arrivals"], ["features", self.view.name]
+        self.usual_s = (0.0, 0.0)  # how long a computing and a publishing run of a day take
+
+    @property
+    def connect(self) -> Connect:
+        return partial(CassandraStore.connect, *cassandra_endpoint(self.settings), self.settings)
+
+    def spoil(self, day: date) -> None:
+        (self.project.folder / "var" / "bad_day").write_text(day.isoformat())
+
+    def mend(self) -> None:
+        (self.project.folder / "var" / "bad_day").unlink()
+
+    def run(self, *assets: list[str], first: date, last: date) -> None:
+        self.control.wait(self.control.launch(assets, first, last), at_most=AT_MOST)
+
+    def computed(self) -> set[date]:
+        """Days whose newest attempt passed."""
+        return set(newest(attempts(self.project.lake, feature_table(self.view)), passed))
+
+    def ledger(self) -> list[Publication]:
+        return with_store(self.connect, lambda store: store.publications(self.view.name, self.view.version))
+
+    def copied(self) -> list[Publication]:
+        """The ledger's copy in the lake."""
+        return publications(self.project.lake, self.view.name, self.view.version)
+
+    def wait_until_published(self, *days: date) -> None:
+        wanted = {*days}
+        until(lambda: {row.partition for row in self.copied()}, wanted.issubset, at_most=AT_MOST, what=f"publication of {days}")
+        self.wait_until_quiet()
+
+    def wait_until_quiet(self) -> None:
+        """Until no run of any job is under way."""
+        until(self.unfinished, lambda runs: not runs, at_most=AT_MOST, what="all runs")
+
+    def unfinished(self) -> list[dg.DagsterRun]:
+        with self.dagster() as instance:
+            return instance.get_runs(dg.RunsFilter(statuses=[s for s in dg.DagsterRunStatus if s not in _FINISHED]))
+
+    @contextmanager
+    def dagster(self) -> Iterator[dg.DagsterInstance]:
+        """Its event log and runs."""
+        with dg.DagsterInstance.from_config(str(self.settings.path(self.settings.dagster.home))) as instance:
+            yield instance
+
+    def skip_reasons(self) -> list[str]:
+        """Of the sensor's newest ticks, newest first."""
+        return [tick["skipReason"] for tick in self.control.ticks("publish") if tick["skipReason"]]
+
+    def pid_of(self, run_id: str) -> int:
+        """The process of a run, once it has one."""
+
+        def look() -> int | None:
+            with self.dagster() as instance:
+                for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+                    metadata: dict[str, Any] = dict(entry.dagster_event.engine_event_data.metadata) if entry.dagster_event else {}
+                    if "pid" in metadata:
+                        return int(metadata["pid"].value)
+            return None
+
+        found = until(look, lambda pid: pid is not None, at_most=AT_MOST, what=f"the process of run {run_id}")
+        assert found is not None
+        return found
+
+    def kill(self, run_id: str, after_s: float) -> float:
+        """Kill -9 a run's process and all its children, so long after it was started; returns how many seconds it had lived."""
+        worker = psutil.Process(self.pid_of(run_id))
+        threading.Event().wait(max(0.0, worker.create_time() + after_s - datetime.now().timestamp()))  # noqa: DTZ005
+        lived = datetime.now().timestamp() - worker.create_time()  # noqa: DTZ005
+        family = [worker, *worker.children(recursive=True)] if worker.is_running() else []
+        for process in family:
+            try:
+                os.kill(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        psutil.wait_procs(family, timeout=30)
+        return lived
+
+
+_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@contextmanager
+def running_instance(folder: Path, now: datetime) -> Iterator[Instance]:
+    """The project, running in `folder` with its Clock at `now`; ended as a whole."""
+    project = Project(folder, publish_every_s=2)
+    (folder / "jobs" / "ingest.py").write_text(INGEST)
+    with Stack(project.settings(now)) as stack:
+        stack.cassandra()
+        control = stack.dagster()
+        yield Instance(project, now, control, stack.gateway())
+
+
+def points(n: int, longest_s: float) -> list[float]:
+    """n random points in time, spread evenly over a run's length, in random order."""
+    found = [longest_s * (i + random.random()) / n for i in range(n)]
+    random.shuffle(found)
+    return found

@@ -1,0 +1,213 @@
+"""A running instance under faults: bad data, a store that is down, runs killed at random points. Nothing is repaired by hand.
+
+`PENSTOCK_KILLS` says how many computing and how many publishing runs are killed (`make soak`: 10 each).
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from dagster import AssetCheckKey, AssetKey, AssetRecordsFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from penstock.clock import FixedClock
+from penstock.errors import Unavailable
+from penstock.offline.attempt import run_attempt
+from penstock.offline.commit import current_rows, read_features
+from penstock.offline.ingest import ingest_days
+from penstock.offline.lake import Lake, feature_table
+from penstock.offline.logs import attempts
+from penstock.offline.watermark import days_between
+from penstock.orchestration.control import until
+from penstock.quality.contracts import audit
+from penstock.runtime.nodes import node_down, node_up
+from penstock.sdk import FeatureClient
+from tests.faults.instance import AT_MOST, Instance, points, running_instance
+from tests.online_content import require_what_the_rule_gives, values_online
+
+pytestmark = pytest.mark.real
+DAY = timedelta(days=1)
+NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
+TODAY = NOW.date()
+KILLS = int(os.environ.get("PENSTOCK_KILLS", "2"))
+# Three days for the tests of bad data and of a store that is down; one for each kill, and one that is left alone, before them.
+FIRST = TODAY - (4 + KILLS) * DAY
+REACH = 8 * DAY
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    with running_instance(tmp_path_factory.mktemp("faults"), NOW) as running:
+        running.run(running.source_key, first=FIRST - REACH, last=TODAY)
+        running.usual_s = compute_undisturbed(running, FIRST)
+        yield running
+
+
+def test_runs_killed_at_random_points_leave_what_an_undisturbed_instance_has(
+    instance: Instance, spark: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    compute_s, publish_s = instance.usual_s
+    phases: list[str] = []
+    for day, compute_after, publish_after in zip(
+        days_between(FIRST + DAY, FIRST + KILLS * DAY), points(KILLS, compute_s), points(KILLS, publish_s), strict=True
+    ):
+        phases.append(kill_while_computing(instance, day, compute_after))
+        phases.append(kill_while_publishing(instance, day, publish_after))
+        instance.wait_until_published(day)
+    print("\n".join(["", *sorted(phases)]))  # noqa: T201 - which phases the kills fell in is the test's report
+    assert require_what_the_rule_gives(spark, instance.project.lake, instance.view, instance.connect) > 30
+    undisturbed = Lake(str(tmp_path_factory.mktemp("undisturbed")))
+    assert content(spark, instance.project.lake, instance) == computed_here(spark, undisturbed, instance)
+
+
+def compute_undisturbed(instance: Instance, day: date) -> tuple[float, float]:
+    """How long a computing and a publishing run of a day take, in seconds."""
+    computing = instance.control.launch([instance.feature_key], day, day)
+    run = instance.control.wait(computing, at_most=AT_MOST)
+    instance.wait_until_published(day)
+    publishing = instance.control.run(instance.control.runs_of("publish_online")[0].id)
+    assert run.seconds is not None
+    assert publishing.seconds is not None
+    return run.seconds, publishing.seconds
+
+
+def kill_while_computing(instance: Instance, day: date, after_s: float) -> str:
+    """Kill a run that computes a day; Dagster runs it again. Returns which phase it was killed in."""
+    table, lake = feature_table(instance.view), instance.project.lake
+    version = lake.version(table)
+    lived = instance.kill(instance.control.launch([instance.feature_key], day, day), after_s)
+    logged, committed = day in instance.computed(), lake.version(table) != version
+    until(instance.computed, lambda days: day in days, at_most=AT_MOST, what=f"computing {day} again")
+    phase = "logged" if logged else "committed, not logged" if committed else "before the commit"
+    return f"computing, after {lived:4.1f} s: {phase}"
+
+
+def kill_while_publishing(instance: Instance, day: date, after_s: float) -> str:
+    """Kill the run by which the sensor publishes a day; it is published all the same. Returns which phase it was killed in."""
+    keys = [tuple(key) for key in _keys(instance)]
+    before, ledger = values_online(instance.connect, instance.view, keys), instance.ledger()
+    run = until(
+        lambda: next((r for r in instance.control.runs_of("publish_online") if not r.finished), None),
+        lambda found: found is not None or len(instance.ledger()) > len(ledger),
+        at_most=AT_MOST,
+        what=f"publication of {day}",
+    )
+    if run is None:
+        return "publishing: over before it could be killed"
+    lived = instance.kill(run.id, after_s)
+    written = values_online(instance.connect, instance.view, keys) != before
+    recorded, copied = instance.ledger() != ledger, instance.copied() == instance.ledger()
+    phase = "recorded and copied" if recorded and copied else "recorded, not copied" if recorded else "written, not recorded"
+    return f"publishing, after {lived:4.1f} s: {phase if recorded or written else 'before the first write'}"
+
+
+def _keys(instance: Instance) -> set[tuple[str, str]]:
+    table = instance.project.lake.open(feature_table(instance.view)).to_pyarrow_dataset().to_table(columns=["carrier", "origin"])
+    return {(row["carrier"], row["origin"]) for row in table.to_pylist()}
+
+
+def content(spark: Any, lake: Lake, instance: Instance) -> list[tuple[Any, ...]]:
+    """Every row of the feature table, corrections and retractions included, without when it was made."""
+    rows = read_features(spark, lake, instance.view)
+    assert rows.count() == current_rows(rows, instance.view).count()  # nothing was committed twice
+    names = [*instance.view.entity.join_keys, "event_time", "available_time", "retracted", "row_digest"]
+    return sorted(tuple(row) for row in rows.select(*names).collect())
+
+
+def computed_here(spark: Any, lake: Lake, instance: Instance) -> list[tuple[Any, ...]]:
+    """The same days computed in one go, in a lake of their own."""
+    from jobs.flights_data import facts
+
+    clock, days = FixedClock(NOW), days_between(FIRST, FIRST + KILLS * DAY)
+    for source in instance.view.sources:
+        ingest_days(lake, source, days_between(FIRST - REACH, TODAY), fetch=facts, clock=clock, run_id="")
+    run_attempt(spark, lake, instance.view, days, clock=clock, run_id="", audit=audit)
+    return content(spark, lake, instance)
+
+
+def test_a_store_that_is_down_fails_the_run_and_is_published_to_when_it_is_back(instance: Instance, spark: Any) -> None:
+    day = TODAY - 3 * DAY
+    instance.wait_until_quiet()
+    ledger, node = instance.ledger(), instance.settings
+    assert day not in {row.partition for row in ledger}
+    node_down(node)
+    instance.run(instance.feature_key, first=day, last=day)
+    until(
+        lambda: [run.status for run in instance.control.runs_of("publish_online")],
+        lambda statuses: "FAILURE" in statuses[:1],
+        at_most=AT_MOST,
+        what="a failed publication",
+    )
+    failed = instance.control.runs_of("publish_online")[0].id
+    assert "the embedded Cassandra node in" in instance.control.failures(failed)
+    until(instance.skip_reasons, lambda said: any("failed; tried again at" in reason for reason in said), at_most=AT_MOST, what="waiting")
+    assert instance.copied() == ledger
+    with FeatureClient(instance.gateway_url, api_key=instance.api_key, timeout_s=30) as client:
+        asked = [{"carrier": "UA", "origin": "EWR"}]
+        down = client.features("arrival_delay", asked).rows[0]
+        assert {value.status for value in down.values()} == {"DEFAULT"}  # what the view declares for this; never a guess
+        node_up(node)
+        assert instance.ledger() == ledger
+        instance.wait_until_published(day)
+
+        def answered() -> set[str]:
+            try:
+                return {value.status for value in client.features("arrival_delay", asked).rows[0].values()}
+            except Unavailable:
+                return set()
+
+        until(answered, lambda statuses: "DEFAULT" not in statuses and bool(statuses), at_most=AT_MOST, what="the gateway's way back")
+    require_what_the_rule_gives(spark, instance.project.lake, instance.view, instance.connect)
+
+
+def test_a_bad_day_is_quarantined_its_neighbour_published_and_the_mended_day_follows(instance: Instance, spark: Any) -> None:
+    good, bad, after = TODAY - 2 * DAY, TODAY - DAY, TODAY
+    instance.spoil(bad)
+    instance.run(instance.source_key, first=bad, last=bad)
+    # Delays of the bad day stay in the 7 day windows of the day after.
+    instance.run(instance.feature_key, first=good, last=after)
+    instance.wait_until_published(good)
+    published = {row.partition for row in instance.ledger()}
+    assert good in published
+    assert not {bad, after} & published
+    assert verdicts(instance, good, bad, after) == ["SUCCEEDED", "FAILED", "FAILED"]
+    assert state_shown(instance, bad) == "quarantined"
+    held = f"held back: {instance.view.ref} {bad}: arr_delay_min_mean"
+    until(instance.skip_reasons, lambda said: any(held in reason for reason in said[:3]), at_most=AT_MOST, what="the reason")
+
+    instance.mend()
+    instance.run(instance.source_key, first=bad, last=bad)
+    instance.run(instance.feature_key, first=bad, last=after)
+    instance.wait_until_published(bad, after)
+    assert verdicts(instance, good, bad, after) == ["SUCCEEDED"] * 3
+    assert state_shown(instance, bad) == "passed"
+    assert require_what_the_rule_gives(spark, instance.project.lake, instance.view, instance.connect) > 30
+    until(instance.skip_reasons, lambda said: said[0] == "all that is committed is online", at_most=AT_MOST, what="nothing held back")
+
+
+def verdicts(instance: Instance, *days: date) -> list[str]:
+    """The contract check's status of each day, as the UI's checks tab reads it."""
+    keys = [day.isoformat() for day in days]
+    with instance.dagster() as dagster:
+        check = AssetCheckKey(AssetKey(instance.feature_key), "contract")
+        found = {
+            info.partition_key: info.latest_execution_status
+            for info in dagster.event_log_storage.get_asset_check_partition_info([check], partition_keys=keys)
+        }
+    assert all(isinstance(status, AssetCheckExecutionRecordStatus) for status in found.values())
+    return [found[key].name for key in keys]
+
+
+def state_shown(instance: Instance, day: date) -> object:
+    with instance.dagster() as dagster:
+        key = AssetRecordsFilter(asset_key=AssetKey(instance.feature_key), asset_partitions=[day.isoformat()])
+        (record,) = dagster.fetch_materializations(key, limit=1).records
+        assert record.asset_materialization is not None
+        return record.asset_materialization.metadata["state"].value
+
+
+def test_attempts_of_killed_runs_are_logged_once(instance: Instance) -> None:
+    logged = [(entry.partition, entry.attempt) for entry in attempts(instance.project.lake, feature_table(instance.view))]
+    assert len(logged) == len(set(logged))

@@ -1,0 +1,58 @@
+"""A copy of the flights project in a folder of its own, for tests that run it as a user does."""
+
+import shutil
+import socket
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from penstock.config import Settings, load_settings
+from penstock.offline.lake import Lake
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Project:
+    """The copy, with ports of its own; nothing of it is running yet.
+
+    Args:
+        folder: an empty folder.
+        publish_every_s: how often its sensor looks.
+    """
+
+    def __init__(self, folder: Path, publish_every_s: int = 15) -> None:
+        self.folder = folder
+        for name in ("conf", "feature_assets", "jobs"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copyfile(ROOT / "workspace.yaml", folder / "workspace.yaml")
+        (folder / "conf" / "local.yaml").write_text(
+            f"cassandra: {{port: {free_port()}}}\n"
+            f"gateway: {{port: {free_port()}}}\n"
+            f"dagster: {{port: {free_port()}, publish_every_s: {publish_every_s}}}\n"
+        )
+
+    @property
+    def lake(self) -> Lake:
+        return Lake(str(self.folder / "var/lake"))
+
+    def settings(self, now: datetime) -> Settings:
+        """Its settings with the Clock standing still at `now`."""
+        found = load_settings(self.folder)
+        return found.model_copy(update={"clock": found.clock.model_copy(update={"now": now})})
+
+    def processes(self) -> list[str]:
+        """Command lines of what runs in it."""
+        return [
+            " ".join(p.info["cmdline"]) for p in psutil.process_iter(["cmdline"]) if str(self.folder) in " ".join(p.info["cmdline"] or [])
+        ]
+
+    def logs(self) -> str:
+        """The ends of its logs."""
+        return "\n".join(f"{log}:\n{log.read_text()[-4000:]}" for log in self.folder.glob("var/log/*.log"))
