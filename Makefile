@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test check bench clean lock
+.PHONY: help setup demo dev test soak check bench clean lock
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ dev: $(READY) ## leave it running: Dagster UI, gateway, live flights; Ctrl-C sto
 
 test: check ## every promise at small counts, on real Spark, Delta, Cassandra and Dagster
 	@$(BIN)/python -m pytest tests -m real
+
+soak: check ## the same tests at full counts: 10 + 10 killed runs (about half an hour)
+	@PENSTOCK_KILLS=10 $(BIN)/python -m pytest tests -m real
 
 check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/ruff check --quiet .

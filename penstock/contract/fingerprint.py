@@ -8,12 +8,14 @@ import ast
 import hashlib
 import inspect
 import json
+import re
 import textwrap
-from collections.abc import Callable
 from types import CodeType, FunctionType
-from typing import Any
 
 from penstock.contract.view import FeatureView
+from penstock.errors import ContractError
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def digest(value: object) -> str:
@@ -43,40 +45,67 @@ def transformation_fingerprint(view: FeatureView) -> str:
             "dense": view.dense,
             "lookback": str(view.lookback),
             "delay": str(view.delay),
-            "compute": _code_of(view.compute, set()) if view.compute is not None else None,
+            "compute": _code_of(view.compute, set()) if isinstance(view.compute, FunctionType) else None,
         }
     )[:16]
 
 
-def _code_of(function: Callable[..., Any], seen: set[str]) -> object:
+def _code_of(function: FunctionType, seen: set[str]) -> object:
     name = f"{function.__module__}.{function.__qualname__}"
     if name in seen:
         return name
     seen.add(name)
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    names = _names_in(function.__code__)
+    free = dict(zip(function.__code__.co_freevars, (cell.cell_contents for cell in function.__closure__ or ()), strict=True))
+    scope = {**{n: function.__globals__[n] for n in names if n in function.__globals__}, **free}
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return {
+        "name": name,
+        "code": _syntax_of(function),
+        "uses": {n: _value_of(value, function.__module__, names, seen) for n, value in sorted(scope.items())},
+        "defaults": [_value_of(value, function.__module__, names, seen) for value in defaults],
+    }
+
+
+def _syntax_of(function: FunctionType) -> str:
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except OSError:
+        raise ContractError(f"the code of {function.__qualname__} cannot be read; define it in a file or a notebook cell") from None
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source  # a lambda stands within a statement that is not its own
     _drop_docstrings(tree)
-    names = sorted(_global_names(function.__code__))
-    used = {n: _value_of(function.__globals__[n], function.__module__, seen) for n in names if n in function.__globals__}
-    return {"name": name, "code": ast.dump(tree), "uses": used}
+    return ast.unparse(tree)  # not ast.dump: its form changes with every version of Python
 
 
-def _global_names(code: CodeType) -> set[str]:
+def _names_in(code: CodeType) -> set[str]:
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            names |= _global_names(constant)
+            names |= _names_in(constant)
     return names
 
 
-def _value_of(value: object, module: str, seen: set[str]) -> object:
+def _value_of(value: object, module: str, names: set[str], seen: set[str]) -> object:
+    """What a value contributes: the same in every process, so no addresses, and sets in order."""
     project = module.partition(".")[0]
     if isinstance(value, FunctionType) and value.__module__.partition(".")[0] == project:
         return _code_of(value, seen)
     if inspect.ismodule(value):
-        return f"module {value.__name__}"
+        of_ours = value.__name__.partition(".")[0] == project
+        used = {n: _value_of(vars(value)[n], module, names, seen) for n in sorted(names) if n in vars(value)} if of_ours else {}
+        return [f"module {value.__name__}", used]
     if callable(value):
         return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    return repr(value)
+    if isinstance(value, list | tuple):
+        return [_value_of(item, module, names, seen) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(repr(item) for item in value)
+    if isinstance(value, dict):
+        return [[repr(key), _value_of(item, module, names, seen)] for key, item in value.items()]
+    return _ADDRESS.sub("", repr(value))
 
 
 def _drop_docstrings(tree: ast.AST) -> None:

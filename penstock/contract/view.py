@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import FunctionType
 from typing import Any
 
 from penstock.contract.aggregation import Aggregation, window_suffix
@@ -80,6 +81,10 @@ class FeatureView:
             object.__setattr__(self, "features", tuple(f for a in self.aggregations for f in a.features()))
         elif not self.features:
             raise ContractError(f"{where}: compute= needs features=[Feature(...), ...] that say what it gives")
+        if self.compute is not None and (not isinstance(self.compute, FunctionType) or self.compute.__name__ == "<lambda>"):
+            raise ContractError(
+                f"{where}: compute={self.compute!r} is not a function made with def; its code is part of what the view is known by"
+            )
         object.__setattr__(self, "features", tuple(self.features))
         require_unique([*self.entity.join_keys, *(f.name for f in self.features)], f"{where}: columns")
         require_not_reserved((f.name for f in self.features), where)

@@ -96,6 +96,7 @@ def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDef
     @dg.asset_check(
         asset=feature_key(view),
         name="contract",
+        blocking=True,
         partitions_def=partitions,
         description="schema, keys, uniqueness, times, nulls and ranges as the view declares them, judged before the commit",
     )

@@ -49,6 +49,7 @@ def evaluations(
             passed=passed,
             partition=partition,
             severity=dg.AssetCheckSeverity.ERROR,
+            blocking=False,  # the refused partition was held back before its commit; its neighbours in the range go on
             metadata=dict(metadata),
             target_materialization_data=targets[partition],
         )

@@ -15,6 +15,7 @@ from datetime import date
 from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
+from pyspark.errors import PythonException
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.clock import Clock, to_micros
@@ -88,8 +89,8 @@ def publish(
 
     Raises:
         StoreUnavailable: the store does not answer; the ledger is unchanged.
-        PublicationError: a value read back is not the one written, a key was changed 1000 times at one event
-            time, or other publications kept moving the ledger.
+        PublicationError: the store failed while values were written, a value read back is not the one written,
+            a key was changed 1000 times at one event time, or other publications kept moving the ledger.
     """
     with_store(connect, lambda store: store.prepare([view.entity.name]))
     for _ in range(_TRIES):
@@ -138,10 +139,17 @@ def publish(
 
 def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int) -> tuple[int, int, int]:
     counts = values.mapInArrow(_writer(view, connect, generation), "written bigint, deleted bigint, read_back bigint")
-    total = [0, 0, 0]
-    for row in counts.groupBy().sum("written", "deleted", "read_back").collect():
-        total = [n or 0 for n in row]
-    return total[0], total[1], total[2]
+    try:
+        (total,) = counts.groupBy().sum("written", "deleted", "read_back").collect()
+    except PythonException as error:
+        # What a worker raises comes back as the text of its traceback.
+        why = [line for line in str(error).splitlines() if line.startswith("penstock.errors.")]
+        raise PublicationError(
+            f"{view.ref}: values were not written: {why[-1] if why else error}",
+            hint="each key holds its old or its new value; the sensor publishes again, or materialize the online asset",
+        ) from error
+    written, deleted, read_back = (n or 0 for n in total)
+    return written, deleted, read_back
 
 
 def _writer(view: FeatureView, connect: Connect, generation: int) -> Callable[[Iterator[Any]], Iterator[Any]]:

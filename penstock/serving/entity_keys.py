@@ -7,6 +7,7 @@ from penstock.clock import parse_instant
 from penstock.errors import InvalidEntity
 from penstock.online.codec import encode_key
 
+_HINT = "give every join key of the service with a value of its type; GET /v1/services/<service> lists them"
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{7,}")
 
 
@@ -19,7 +20,9 @@ def require_known_keys(entity: Mapping[str, object], position: int, join_keys: M
     unknown = [name for name in entity if name not in join_keys]
     if unknown:
         expected = ", ".join(f"'{name}' ({dtype})" for name, dtype in join_keys.items())
-        raise InvalidEntity(f"entity {position}: {', '.join(map(repr, unknown))} is no join key of this service; it has {expected}")
+        raise InvalidEntity(
+            f"entity {position}: {', '.join(map(repr, unknown))} is no join key of this service; it has {expected}", hint=_HINT
+        )
 
 
 def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tuple[str, str]]) -> bytes:
@@ -35,12 +38,12 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
     """
     missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
     if missing:
-        raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}")
+        raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}", hint=_HINT)
     values = [_typed(name, dtype, entity[name], position) for name, dtype in join_keys]
     try:
         return encode_key(join_keys, values)
     except InvalidEntity as error:
-        raise InvalidEntity(f"entity {position}: {error.message}") from None
+        raise InvalidEntity(f"entity {position}: {error.message}", hint=_HINT) from None
 
 
 def _typed(name: str, dtype: str, value: object, position: int) -> object:
@@ -53,5 +56,6 @@ def _typed(name: str, dtype: str, value: object, position: int) -> object:
     except (ValueError, OverflowError):
         raise InvalidEntity(
             f"entity {position}: join key '{name}' is timestamp, got {value[:80]!r}; "
-            "expected ISO 8601 with an offset, e.g. '2013-01-01T12:00:00Z'"
+            "expected ISO 8601 with an offset, e.g. '2013-01-01T12:00:00Z'",
+            hint=_HINT,
         ) from None

@@ -69,7 +69,9 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
     """
     pointers = state.services.get(service)
     if pointers is None:
-        raise UnknownService(f"no feature service '{service}' is published", hint=_did_you_mean(service, state.services))
+        raise UnknownService(
+            f"no feature service '{service}' is published", hint=_did_you_mean(service, state.services, "GET /v1/services")
+        )
     snapshot = state.snapshots[pointers.snapshot]
     entry = service_entry(snapshot, service)
     if contract is not None and contract != entry.contract:
@@ -82,7 +84,8 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
     unknown = [name for name in wanted if name not in offered]
     if unknown:
         raise UnknownFeature(
-            f"feature service '{service}' has no feature {', '.join(map(repr, unknown))}", hint=_did_you_mean(unknown[0], offered)
+            f"feature service '{service}' has no feature {', '.join(map(repr, unknown))}",
+            hint=_did_you_mean(unknown[0], offered, f"GET /v1/services/{service}"),
         )
     served_at = {name: position for position, name in enumerate(wanted)}
     generations = {(p.view, p.version): p.generation for p in pointers.pointers}
@@ -107,6 +110,6 @@ def service_entry(snapshot: Snapshot, service: str) -> ServiceEntry:
     return next(entry for entry in snapshot.services if entry.name == service)
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def _did_you_mean(name: str, known: Iterable[str], listing: str) -> str:
     close = get_close_matches(name, list(known), n=1)
-    return f"did you mean '{close[0]}'?" if close else ""
+    return f"did you mean '{close[0]}'?" if close else f"{listing} lists those you may read"

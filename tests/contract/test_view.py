@@ -1,5 +1,8 @@
 """Definitions that cannot be right are refused when they are made, by view, field, value and rule."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +105,8 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
         Source("orders", schema=orders.schema, owner="shop", availability=available_at("known", at_most=hours(1)))
     with pytest.raises(ContractError, match="has no feature 'tips'"):
         FeatureService("s", views={view(): ["tips"]}, owner="ml")
+    with pytest.raises(ContractError, match="is not a function made with def"):
+        computed(compute=lambda rows: rows)
     with pytest.raises(ContractError, match="is a column Penstock writes itself"):
         computed(features=[Feature("attempt", "int64")])
 
@@ -132,6 +137,33 @@ def test_the_fingerprint_of_code_ignores_comments_and_docstrings_and_follows_wha
     one = function("def rate(x):\n    return x\ndef compute(rows):\n    return rate(rows)\n")
     two = function("def rate(x):\n    return -x\ndef compute(rows):\n    return rate(rows)\n")
     assert transformation_fingerprint(computed(compute=one)) != transformation_fingerprint(computed(compute=two))
+
+
+def function_with(rate: object, share: float = 0.5, *, rates: object = ()) -> Any:
+    def compute(rows: Any, limits: object = rates) -> Any:
+        return rows.selectExpr("customer", "event_time", f"amount * {rate} * {share} AS amount")
+
+    return compute
+
+
+def test_the_fingerprint_of_a_function_follows_the_values_it_was_made_with() -> None:
+    made = [function_with(1), function_with(2), function_with(1, 0.6), function_with(1, rates=[1]), function_with(1, rates=[2])]
+    fingerprints = [transformation_fingerprint(computed(compute=each)) for each in made]
+    assert len(set(fingerprints)) == len(made)
+    assert transformation_fingerprint(computed(compute=function_with(1))) == fingerprints[0]
+
+
+def test_the_fingerprint_is_the_same_in_every_process() -> None:
+    program = (
+        "from tests.contract.test_view import *\n"
+        "names = frozenset('abcdefgh')\n"
+        "print(transformation_fingerprint(computed(compute=function_with(names, rates=[object(), orders, names]))))"
+    )
+    seen = set()
+    for seed in "123":
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        seen.add(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env).stdout)
+    assert len(seen) == 1
 
 
 def test_a_snapshot_is_canonical_and_survives_its_json() -> None:

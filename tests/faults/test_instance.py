@@ -8,12 +8,21 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from dagster import AssetCheckKey, AssetKey, AssetRecordsFilter
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from penstock.clock import FixedClock
-from penstock.errors import Unavailable
+from penstock.errors import (
+    ContractMismatch,
+    InvalidEntity,
+    RequestError,
+    TooManyEntities,
+    Unavailable,
+    UnknownFeature,
+    UnknownService,
+)
 from penstock.offline.attempt import run_attempt
 from penstock.offline.commit import current_rows, read_features
 from penstock.offline.ingest import ingest_days
@@ -125,6 +134,33 @@ def computed_here(spark: Any, lake: Lake, instance: Instance) -> list[tuple[Any,
         ingest_days(lake, source, days_between(FIRST - REACH, TODAY), fetch=facts, clock=clock, run_id="")
     run_attempt(spark, lake, instance.view, days, clock=clock, run_id="", audit=audit)
     return content(spark, lake, instance)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"service": "departure_delay"}, UnknownService),
+        ({"features": ["carrier_origin_delays__mood"]}, UnknownFeature),
+        ({"entities": [{"carrier": "UA"}]}, InvalidEntity),
+        ({"entities": [{"carrier": "UA", "origin": 7}]}, InvalidEntity),
+        ({"entities": [{"carrier": "UA", "origin": "EWR", "tail": "N1"}]}, InvalidEntity),
+        ({"entities": [{"carrier": "UA", "origin": "EWR"}] * 501}, TooManyEntities),
+        ({"contract": "0123456789abcdef"}, ContractMismatch),
+    ],
+)
+def test_a_request_that_cannot_be_answered_is_refused_by_the_same_class_in_the_sdk(
+    instance: Instance, asked: dict[str, Any], error: type[RequestError]
+) -> None:
+    with FeatureClient(instance.gateway_url, api_key=instance.api_key, timeout_s=30) as client, pytest.raises(error) as raised:
+        client.features(**{"service": "arrival_delay", "entities": [{"carrier": "UA", "origin": "EWR"}], **asked})
+    assert type(raised.value) is error
+    assert raised.value.hint
+
+
+def test_what_is_not_json_is_refused_with_a_code_and_a_hint(instance: Instance) -> None:
+    answer = httpx.post(f"{instance.gateway_url}/v1/features", content=b"{", headers={"authorization": f"Bearer {instance.api_key}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_request")
+    assert answer.json()["error"]["hint"]
 
 
 def test_a_store_that_is_down_fails_the_run_and_is_published_to_when_it_is_back(instance: Instance, spark: Any) -> None:

@@ -1,5 +1,6 @@
 """What is published is what the rule gives for now, whatever happens on the way. Real Spark, Delta and Cassandra."""
 
+import os
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,16 +11,17 @@ import pytest
 
 from penstock.clock import FixedClock, from_micros
 from penstock.config import Settings
-from penstock.errors import StoreUnavailable
+from penstock.errors import PublicationError, StoreUnavailable
 from penstock.offline.commit import read_features
-from penstock.offline.lake import Lake
-from penstock.offline.logs import publications
+from penstock.offline.lake import Lake, feature_table
+from penstock.offline.logs import attempts, publications
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import Publication
-from penstock.online.store import Slot
+from penstock.online.store import OnlineStore, Slot
 from penstock.point_in_time.history import history_of
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication import publish as publish_module
+from penstock.publication.due import due
 from penstock.publication.publish import Connect, Published, publish, with_store
 from tests.online_content import require_what_the_rule_gives, values_online
 from tests.world import MONDAY, World, view_of_orders
@@ -179,6 +181,44 @@ def test_a_refused_attempt_leaves_what_is_online(online: Online) -> None:
     assert online.ledger() == ledger
 
 
+# What a view's function may give, and the rule that names it.
+BAD = {
+    "schema": ["customer", "event_time"],
+    "schema: column 'amount' is string": ["customer", "event_time", "'much' AS amount"],
+    "has_rows": ["customer", "event_time + INTERVAL 4 HOURS AS event_time", "amount"],
+    "amount_not_all_null": ["customer", "event_time", "CAST(NULL AS DOUBLE) AS amount"],
+    "event_time_not_in_future": ["customer", "event_time + INTERVAL 24 HOURS AS event_time", "amount"],
+    "event_time_not_null": ["customer", "CAST(NULL AS TIMESTAMP) AS event_time", "amount"],
+    "join_keys_not_null": ["CAST(NULL AS STRING) AS customer", "event_time", "amount"],
+    "one_row_per_key_and_event_time": ["explode(array(customer, customer)) AS customer", "event_time", "amount"],
+}
+
+
+def computes(columns: list[str]) -> Any:
+    def compute(rows: Any) -> Any:
+        return rows.selectExpr(*columns)
+
+    return compute
+
+
+@pytest.mark.parametrize("rule", BAD)
+def test_a_view_that_computes_what_it_must_not_is_held_back_by_name_and_what_is_online_stays(online: Online, rule: str) -> None:
+    world, day = online.world, TODAY - DAY
+    world.compute(day)
+    online.publish(day)
+    rows, ledger, before = world.rows(), online.ledger(), values_online(online.connect, world.view, [("bob",)])
+    online.world.view = view_of_orders(name=world.view.name, compute=computes(BAD[rule]))
+    world.clock.advance(HOUR)
+    (entry,) = world.compute(day)
+    assert entry.state == "quarantined"
+    assert any(reason.startswith(rule) for reason in entry.reasons), entry.reasons
+    found = due(attempts(world.lake, feature_table(world.view)), ledger)
+    assert (found.ready, found.held) == ({}, {day: "; ".join(entry.reasons)})
+    assert online.publish(day) == Published((), 0, 0, 0)
+    assert (world.rows(), online.ledger()) == (rows, ledger)
+    assert values_online(online.connect, world.view, [("bob",)]) == before != {("bob",): None}
+
+
 def test_a_store_that_is_down_leaves_the_ledger_and_the_next_run_publishes(online: Online, cassandra_settings: Settings) -> None:
     online.world.compute(TODAY)
     up, online.connect = online.connect, partial(CassandraStore.connect, ["127.0.0.1"], 19999, cassandra_settings)
@@ -187,6 +227,23 @@ def test_a_store_that_is_down_leaves_the_ledger_and_the_next_run_publishes(onlin
     assert publications(online.world.lake, online.slot.view, 1) == []
     online.connect = up
     assert online.ledger() == []
+    assert len(online.publish(TODAY).rows) == 1
+
+
+def test_a_store_that_fails_while_values_are_written_leaves_the_ledger(online: Online) -> None:
+    online.world.compute(TODAY)
+    up, driver = online.connect, os.getpid()
+
+    async def down_for_workers() -> OnlineStore:
+        if os.getpid() != driver:
+            raise StoreUnavailable("no node answers")
+        return await up()
+
+    online.connect = down_for_workers
+    with pytest.raises(PublicationError, match=r"@1: values were not written: penstock.errors.StoreUnavailable: no node answers"):
+        online.publish(TODAY)
+    assert online.ledger() == []
+    online.connect = up
     assert len(online.publish(TODAY).rows) == 1
 
 
