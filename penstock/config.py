@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from penstock.clock import Clock, FixedClock, SystemClock, require_utc
 from penstock.errors import ConfigError
@@ -196,6 +196,9 @@ def load_settings(root: str | Path = ".", environment: str | None = None) -> Set
     except ValidationError as error:
         problems = [f"  {'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors(include_input=False)]
         raise ConfigError(f"{len(problems)} setting(s) under {root / 'conf'} are wrong:\n" + "\n".join(problems)) from None
+    except SettingsError as error:
+        example = "PENSTOCK_CASSANDRA__CONTACT_POINTS='[\"10.0.0.1\"]'"
+        raise ConfigError(f"a PENSTOCK_* variable: {error}", hint=f"give a section or a list as JSON, e.g. {example}") from None
     try:
         settings.make_clock()
     except ValueError as error:
@@ -206,13 +209,21 @@ def load_settings(root: str | Path = ".", environment: str | None = None) -> Set
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+        raise ConfigError(f"{path} is not YAML{yaml_place(error)}", hint="correct the file there") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as 'lake:', found {type(values).__name__}")
     return values
+
+
+def yaml_place(error: yaml.YAMLError) -> str:
+    """Where a file stops being YAML. The error's own text repeats the line, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    return "" if mark is None else f" at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _overlay(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:

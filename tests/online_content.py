@@ -15,16 +15,21 @@ from tests.world import feature_rows
 FOREVER = EPOCH.replace(year=9999)
 
 
-def values_online(connect: Connect, view: FeatureView, keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], Stored | None]:
+async def read_values(store: OnlineStore, view: FeatureView, keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], Stored | None]:
     """What each key holds of a view, as stored."""
     slot, join_keys = Slot(view.name, view.version, 1), list(view.entity.join_keys.items())
-
-    async def read(store: OnlineStore) -> list[dict[Slot, bytes]]:
-        await store.prepare([view.entity.name])
-        return await store.read(view.entity.name, [encode_key(join_keys, key) for key in keys], [slot])
-
-    found = with_store(connect, read)
+    found = await store.read(view.entity.name, [encode_key(join_keys, key) for key in keys], [slot])
     return {key: decode_value(values[slot]) if slot in values else None for key, values in zip(keys, found, strict=True)}
+
+
+def values_online(connect: Connect, view: FeatureView, keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], Stored | None]:
+    """The same, over a connection of its own."""
+
+    async def read(store: OnlineStore) -> dict[tuple[object, ...], Stored | None]:
+        await store.prepare([view.entity.name])
+        return await read_values(store, view, keys)
+
+    return with_store(connect, read)
 
 
 def require_what_the_rule_gives(spark: Any, lake: Lake, view: FeatureView, connect: Connect) -> int:

@@ -84,3 +84,14 @@ def test_a_secret_is_read_when_used_and_shown_nowhere(project: Path, monkeypatch
     with pytest.raises(ConfigError, match="never the value itself") as error:
         load_settings(project)
     assert "hunter2" not in str(error.value)
+
+
+def test_what_cannot_be_read_is_named_and_not_repeated(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "conf" / "local.yaml").write_text("cassandra: {password: 'hunter2\n")
+    with pytest.raises(ConfigError, match=r"local\.yaml is not YAML at line 2, column 1") as error:
+        load_settings(project)
+    assert "hunter2" not in str(error.value)
+    (project / "conf" / "local.yaml").unlink()
+    monkeypatch.setenv("PENSTOCK_CASSANDRA__CONTACT_POINTS", "10.0.0.1")
+    with pytest.raises(ConfigError, match=r"a PENSTOCK_\* variable: .*\n.*as JSON"):
+        load_settings(project)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from penstock.cli import dev, gateway, jars, keys, node, registry
+from penstock.cli import dev, doctor, gateway, jars, keys, node, registry
 from penstock.cli.screen import fail
 from penstock.errors import PenstockError
 
@@ -15,6 +15,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.add_typer(jars.cli, name="jars")
 cli.command("gateway")(gateway.run)
 cli.command("dev")(dev.run)
+cli.command("doctor")(doctor.run)
 
 
 def app() -> None:

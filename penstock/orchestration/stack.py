@@ -5,7 +5,6 @@ with Stack(settings, report) as stack:
 """
 
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,9 +17,10 @@ import dagster as dg
 import httpx
 
 from penstock.config import Settings
-from penstock.errors import RuntimeSetupError
+from penstock.errors import ConfigError, RuntimeSetupError
 from penstock.orchestration.control import Control, until
 from penstock.runtime.nodes import node_down, node_status, node_up
+from penstock.runtime.ports import why_taken
 from penstock.runtime.processes import Child, start, stop
 from penstock.serving.access import local_key
 
@@ -60,15 +60,18 @@ class Stack:
         """Start Dagster's webserver and daemon on the project's workspace.
 
         Raises:
+            ConfigError: there is no conf/dagster.yaml.
             RuntimeSetupError: the port is taken, or Dagster did not start.
             DagsterError: the project's definitions do not load.
         """
         dagster = self.settings.dagster
         _require_free(dagster.host, dagster.port, "dagster.port")
         self._report("Dagster")
-        home = self.settings.path(dagster.home)
+        home, conf = self.settings.path(dagster.home), self.settings.root / "conf" / "dagster.yaml"
+        if not conf.exists():
+            raise ConfigError(f"there is no {conf}, the settings of Dagster's instance", hint="copy the one of Penstock's own project")
         home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.settings.root / "conf" / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(conf, home / "dagster.yaml")
         _fail_lost_runs(home)
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", dagster.host, "-p", str(dagster.port)]
         child = self._start("dagster", command, {**self._environment(), "DAGSTER_HOME": str(home)})
@@ -124,12 +127,9 @@ def _answers(url: str) -> bool:
 
 
 def _require_free(host: str, port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise RuntimeSetupError(
-                f"{setting}: {host}:{port} cannot be used: {error.strerror}",
-                hint=f"stop what listens there, or set PENSTOCK_{setting.replace('.', '__').upper()} to another port",
-            ) from None
+    taken = why_taken(host, port)
+    if taken is not None:
+        raise RuntimeSetupError(
+            f"{setting}: {host}:{port} cannot be used: {taken}",
+            hint=f"stop what listens there, or set PENSTOCK_{setting.replace('.', '__').upper()} to another port",
+        )

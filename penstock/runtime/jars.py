@@ -84,7 +84,7 @@ def import_jars(settings: Settings, folder: Path) -> int:
             fresh.mkdir()
             for jar in locked.jars:
                 shutil.copyfile(offered[jar.name], fresh / jar.name)
-            _install(locked, fresh, _cache_folder(settings, locked))
+            _install(locked, fresh, cache_folder(settings, locked))
     return sum(len(locked.jars) for locked in wanted)
 
 
@@ -114,7 +114,7 @@ def write_lock(settings: Settings) -> Path:
 
 
 def _ready_folder(settings: Settings, locked: LockedJars) -> Path:
-    folder = _cache_folder(settings, locked)
+    folder = cache_folder(settings, locked)
     if not folder.exists():
         # The others wait for the first process and then find the folder.
         with one_at_a_time(_lock_file(settings)):
@@ -171,7 +171,8 @@ def _verify_content(jar: LockedJar, path: Path, hint: str) -> None:
         raise RuntimeSetupError(f"jar {jar.name} is not the locked one: {seen}, expected {jar.sha256} ({jar.size} bytes)", hint=hint)
 
 
-def _cache_folder(settings: Settings, locked: LockedJars) -> Path:
+def cache_folder(settings: Settings, locked: LockedJars) -> Path:
+    """Where these jars are kept, whether they are there yet or not."""
     return _jars_folder(settings) / f"{locked.kind}-{locked.version}"
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from penstock.errors import RuntimeSetupError
 from penstock.runtime.node_record import NodeRecord
+from penstock.runtime.ports import why_taken
 
 _STORAGE_PORT = 7000
 _JMX_PORT = 7199
@@ -53,7 +54,7 @@ def follow_ports(index: int, first: NodeRecord) -> Ports:
     """
     address = node_address(index)
     for port in (first.port, first.storage_port):
-        if not _is_free(port, address):
+        if why_taken(address, port) is not None:
             raise RuntimeSetupError(
                 f"node {index}: port {port} of {address} is taken, and all nodes of a ring have the same ports",
                 hint="end what listens there, or stop the ring and start it with another cassandra.port",
@@ -64,22 +65,11 @@ def follow_ports(index: int, first: NodeRecord) -> Ports:
 
 def _first_free(candidates: Sequence[int], addresses: Sequence[str], taken: Sequence[int]) -> int:
     for port in candidates:
-        if port not in taken and all(_is_free(port, address) for address in addresses):
+        if port not in taken and all(why_taken(address, port) is None for address in addresses):
             return port
     while True:
         with socket.socket() as probe:
             probe.bind((addresses[0], 0))
             port = int(probe.getsockname()[1])
-        if port not in taken and all(_is_free(port, address) for address in addresses):
+        if port not in taken and all(why_taken(address, port) is None for address in addresses):
             return port
-
-
-def _is_free(port: int, address: str) -> bool:
-    with socket.socket() as probe:
-        # As Cassandra does: connections that a stopped node left in TIME_WAIT do not make a port taken.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True

@@ -61,9 +61,10 @@ def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
         try:
             return builder.master(settings.spark.master).appName(app).getOrCreate()
         except Exception as error:
+            why = str(error).strip()[:2000]  # asks the JVM, so before it is ended
             stop_session()
             raise RuntimeSetupError(
-                f"Spark did not start on '{settings.spark.master}': {str(error).strip()[:2000]}",
+                f"Spark did not start on '{settings.spark.master}': {why}",
                 hint="the lines Spark wrote to stderr say more; check spark.master, spark.driver_memory and spark.conf",
             ) from error
 

@@ -1,11 +1,10 @@
 """A running instance to break: the flights project under `dagster dev`, with its daemon, Cassandra and the gateway."""
 
-import os
-import random
-import signal
+import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts, newest, passed, publications
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import Publication
+from penstock.online.store import OnlineStore
 from penstock.orchestration.control import Control, until
 from penstock.orchestration.stack import Stack
 from penstock.publication.publish import Connect, with_store
@@ -123,17 +123,61 @@ class Instance:
         assert found is not None
         return found
 
-    def kill(self, run_id: str, after_s: float) -> float:
-        """Kill -9 a run's process and all its children, so long after it was started; returns how many seconds it had lived."""
-        worker = psutil.Process(self.pid_of(run_id))
-        threading.Event().wait(max(0.0, worker.create_time() + after_s - datetime.now().timestamp()))  # noqa: DTZ005
-        lived = datetime.now().timestamp() - worker.create_time()  # noqa: DTZ005
-        family = [worker, *worker.children(recursive=True)] if worker.is_running() else []
-        for process in family:
+    def kill_after(self, run_id: str, seconds: float) -> float:
+        """Kill -9 a run's process and all its children, so long after it was started; returns the seconds it had lived."""
+        victim = Victim(self.pid_of(run_id))
+        while victim.alive and victim.lived_s < seconds:
+            threading.Event().wait(0.02)
+        return victim.kill()
+
+    def kill_when_there(self, run_id: str, path: Path) -> float:
+        """The same, as soon as a file or folder is there."""
+        victim = Victim(self.pid_of(run_id))
+        while victim.alive and not path.exists():
+            threading.Event().wait(0.001)
+        return victim.kill()
+
+    def kill_when_online(self, run_id: str, is_so: Callable[[OnlineStore], Awaitable[bool]]) -> float:
+        """The same, as soon as something is so of the online store."""
+        victim = Victim(self.pid_of(run_id))
+
+        async def watch(store: OnlineStore) -> float:
+            await store.prepare([self.view.entity.name])
+            while victim.alive and not await is_so(store):
+                await asyncio.sleep(0)
+            return victim.kill()
+
+        return with_store(self.connect, watch)
+
+
+class Victim:
+    """A run's process and its children. Who they are is looked up ahead: when the moment comes it must be quick."""
+
+    def __init__(self, pid: int) -> None:
+        self._worker = psutil.Process(pid)
+        self._family: list[psutil.Process] = []
+        self._looked_at = 0.0
+
+    @property
+    def lived_s(self) -> float:
+        return time.time() - self._worker.create_time()
+
+    @property
+    def alive(self) -> bool:
+        if time.monotonic() - self._looked_at > 0.5:
+            self._looked_at = time.monotonic()
             try:
-                os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+                self._family = self._worker.children(recursive=True)
+            except psutil.NoSuchProcess:
+                return False
+        return self._worker.is_running() and self._worker.status() != psutil.STATUS_ZOMBIE
+
+    def kill(self) -> float:
+        lived = self.lived_s
+        family = [self._worker, *self._family]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(family, timeout=30)
         return lived
 
@@ -150,10 +194,3 @@ def running_instance(folder: Path, now: datetime) -> Iterator[Instance]:
         stack.cassandra()
         control = stack.dagster()
         yield Instance(project, now, control, stack.gateway())
-
-
-def points(n: int, longest_s: float) -> list[float]:
-    """n random points in time, spread evenly over a run's length, in random order."""
-    found = [longest_s * (i + random.random()) / n for i in range(n)]
-    random.shuffle(found)
-    return found

@@ -1,11 +1,13 @@
 """A running instance under faults: bad data, a store that is down, runs killed at random points. Nothing is repaired by hand.
 
-`PENSTOCK_KILLS` says how many computing and how many publishing runs are killed (`make soak`: 10 each).
+`PENSTOCK_KILLS` says how many computing and how many publishing runs are killed at random points (`make soak`: 10 each).
 """
 
 import os
+import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -29,20 +31,22 @@ from penstock.offline.ingest import ingest_days
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts
 from penstock.offline.watermark import days_between
+from penstock.online.store import OnlineStore
 from penstock.orchestration.control import until
 from penstock.quality.contracts import audit
 from penstock.runtime.nodes import node_down, node_up
 from penstock.sdk import FeatureClient
-from tests.faults.instance import AT_MOST, Instance, points, running_instance
-from tests.online_content import require_what_the_rule_gives, values_online
+from tests.faults.instance import AT_MOST, Instance, running_instance
+from tests.online_content import read_values, require_what_the_rule_gives, values_online
 
 pytestmark = pytest.mark.real
 DAY = timedelta(days=1)
 NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
 TODAY = NOW.date()
-KILLS = int(os.environ.get("PENSTOCK_KILLS", "2"))
-# Three days for the tests of bad data and of a store that is down; one for each kill, and one that is left alone, before them.
-FIRST = TODAY - (4 + KILLS) * DAY
+KILLS, WORST = int(os.environ.get("PENSTOCK_KILLS", "1")), 2
+# The last four days are for the tests of bad data and of a store that is down. Before them one for each kill; before those one left alone.
+LAST = TODAY - 4 * DAY
+FIRST = LAST - (KILLS + WORST) * DAY
 REACH = 8 * DAY
 
 
@@ -54,27 +58,26 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
         yield running
 
 
-def test_runs_killed_at_random_points_leave_what_an_undisturbed_instance_has(
+def test_runs_killed_at_random_and_at_the_worst_points_leave_what_an_undisturbed_instance_has(
     instance: Instance, spark: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    compute_s, publish_s = instance.usual_s
+    table, lake = feature_table(instance.view), instance.project.lake
     phases: list[str] = []
-    for day, compute_after, publish_after in zip(
-        days_between(FIRST + DAY, FIRST + KILLS * DAY), points(KILLS, compute_s), points(KILLS, publish_s), strict=True
-    ):
-        phases.append(kill_while_computing(instance, day, compute_after))
-        phases.append(kill_while_publishing(instance, day, publish_after))
+    for day, n in zip(days_between(FIRST + DAY, LAST), range(KILLS + WORST), strict=True):
+        phases.append(kill_while_computing(instance, day, worst=n - KILLS))
+        phases.append(kill_while_publishing(instance, day, worst=n - KILLS))
         instance.wait_until_published(day)
     print("\n".join(["", *sorted(phases)]))  # noqa: T201 - which phases the kills fell in is the test's report
-    assert require_what_the_rule_gives(spark, instance.project.lake, instance.view, instance.connect) > 30
+    assert require_what_the_rule_gives(spark, lake, instance.view, instance.connect) > 30
+    logged = [(entry.partition, entry.attempt) for entry in attempts(lake, table)]
+    assert len(logged) == len(set(logged))
     undisturbed = Lake(str(tmp_path_factory.mktemp("undisturbed")))
-    assert content(spark, instance.project.lake, instance) == computed_here(spark, undisturbed, instance)
+    assert content(spark, lake, instance) == computed_here(spark, undisturbed, instance)
 
 
 def compute_undisturbed(instance: Instance, day: date) -> tuple[float, float]:
     """How long a computing and a publishing run of a day take, in seconds."""
-    computing = instance.control.launch([instance.feature_key], day, day)
-    run = instance.control.wait(computing, at_most=AT_MOST)
+    run = instance.control.wait(instance.control.launch([instance.feature_key], day, day), at_most=AT_MOST)
     instance.wait_until_published(day)
     publishing = instance.control.run(instance.control.runs_of("publish_online")[0].id)
     assert run.seconds is not None
@@ -82,21 +85,39 @@ def compute_undisturbed(instance: Instance, day: date) -> tuple[float, float]:
     return run.seconds, publishing.seconds
 
 
-def kill_while_computing(instance: Instance, day: date, after_s: float) -> str:
-    """Kill a run that computes a day; Dagster runs it again. Returns which phase it was killed in."""
+def kill_while_computing(instance: Instance, day: date, worst: int) -> str:
+    """Kill a run that computes a day: at a random point, or (worst 0 and 1) with its files written, and right after its commit.
+
+    Dagster runs it again. Returns in which phase it was killed.
+    """
     table, lake = feature_table(instance.view), instance.project.lake
-    version = lake.version(table)
-    lived = instance.kill(instance.control.launch([instance.feature_key], day, day), after_s)
-    logged, committed = day in instance.computed(), lake.version(table) != version
+    version, folder = lake.version(table) or 0, Path(lake.location(table))
+    run_id = instance.control.launch([instance.feature_key], day, day)
+    if worst == 0:
+        lived = instance.kill_when_there(run_id, folder / f"event_date={day}")
+    elif worst == 1:
+        lived = instance.kill_when_there(run_id, folder / "_delta_log" / f"{version + 1:020}.json")
+    else:
+        lived = instance.kill_after(run_id, random.uniform(0, 1.25 * instance.usual_s[0]))
+    committed, logged = lake.version(table) != version, day in instance.computed()
+    written = (folder / f"event_date={day}").exists()
     until(instance.computed, lambda days: day in days, at_most=AT_MOST, what=f"computing {day} again")
-    phase = "logged" if logged else "committed, not logged" if committed else "before the commit"
+    phase = "logged" if logged else "committed, not logged" if committed else "written, not committed" if written else "nothing written"
     return f"computing, after {lived:4.1f} s: {phase}"
 
 
-def kill_while_publishing(instance: Instance, day: date, after_s: float) -> str:
-    """Kill the run by which the sensor publishes a day; it is published all the same. Returns which phase it was killed in."""
+def kill_while_publishing(instance: Instance, day: date, worst: int) -> str:
+    """Kill the run by which the sensor publishes a day: at a random point, or (worst 0 and 1) right after its first write, and right
+    after its ledger row. It is published all the same. Returns in which phase it was killed."""
     keys = [tuple(key) for key in _keys(instance)]
     before, ledger = values_online(instance.connect, instance.view, keys), instance.ledger()
+
+    async def is_written(store: OnlineStore) -> bool:
+        return await read_values(store, instance.view, keys) != before
+
+    async def is_recorded(store: OnlineStore) -> bool:
+        return len(await store.publications(instance.view.name, instance.view.version)) > len(ledger)
+
     run = until(
         lambda: next((r for r in instance.control.runs_of("publish_online") if not r.finished), None),
         lambda found: found is not None or len(instance.ledger()) > len(ledger),
@@ -105,11 +126,14 @@ def kill_while_publishing(instance: Instance, day: date, after_s: float) -> str:
     )
     if run is None:
         return "publishing: over before it could be killed"
-    lived = instance.kill(run.id, after_s)
+    if worst in (0, 1):
+        lived = instance.kill_when_online(run.id, is_recorded if worst else is_written)
+    else:
+        lived = instance.kill_after(run.id, random.uniform(0, 1.25 * instance.usual_s[1]))
     written = values_online(instance.connect, instance.view, keys) != before
     recorded, copied = instance.ledger() != ledger, instance.copied() == instance.ledger()
     phase = "recorded and copied" if recorded and copied else "recorded, not copied" if recorded else "written, not recorded"
-    return f"publishing, after {lived:4.1f} s: {phase if recorded or written else 'before the first write'}"
+    return f"publishing, after {lived:4.1f} s: {phase if recorded or written else 'nothing written'}"
 
 
 def _keys(instance: Instance) -> set[tuple[str, str]]:
@@ -129,7 +153,7 @@ def computed_here(spark: Any, lake: Lake, instance: Instance) -> list[tuple[Any,
     """The same days computed in one go, in a lake of their own."""
     from jobs.flights_data import facts
 
-    clock, days = FixedClock(NOW), days_between(FIRST, FIRST + KILLS * DAY)
+    clock, days = FixedClock(NOW), days_between(FIRST, LAST)
     for source in instance.view.sources:
         ingest_days(lake, source, days_between(FIRST - REACH, TODAY), fetch=facts, clock=clock, run_id="")
     run_attempt(spark, lake, instance.view, days, clock=clock, run_id="", audit=audit)
@@ -242,8 +266,3 @@ def state_shown(instance: Instance, day: date) -> object:
         (record,) = dagster.fetch_materializations(key, limit=1).records
         assert record.asset_materialization is not None
         return record.asset_materialization.metadata["state"].value
-
-
-def test_attempts_of_killed_runs_are_logged_once(instance: Instance) -> None:
-    logged = [(entry.partition, entry.attempt) for entry in attempts(instance.project.lake, feature_table(instance.view))]
-    assert len(logged) == len(set(logged))
