@@ -134,7 +134,7 @@ class Instance:
         """The same, as soon as a file or folder is there."""
         victim = Victim(self.pid_of(run_id))
         while victim.alive and not path.exists():
-            threading.Event().wait(0.001)
+            threading.Event().wait(0.002)
         return victim.kill()
 
     def kill_when_online(self, run_id: str, is_so: Callable[[OnlineStore], Awaitable[bool]]) -> float:
@@ -144,7 +144,7 @@ class Instance:
         async def watch(store: OnlineStore) -> float:
             await store.prepare([self.view.entity.name])
             while victim.alive and not await is_so(store):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.005)
             return victim.kill()
 
         return with_store(self.connect, watch)
@@ -156,7 +156,7 @@ class Victim:
     def __init__(self, pid: int) -> None:
         self._worker = psutil.Process(pid)
         self._family: list[psutil.Process] = []
-        self._looked_at = 0.0
+        self._alive, self._looked_at = True, 0.0
 
     @property
     def lived_s(self) -> float:
@@ -164,13 +164,14 @@ class Victim:
 
     @property
     def alive(self) -> bool:
-        if time.monotonic() - self._looked_at > 0.5:
+        if time.monotonic() - self._looked_at > 0.5:  # looking costs, and the victim needs the processor
             self._looked_at = time.monotonic()
             try:
                 self._family = self._worker.children(recursive=True)
+                self._alive = self._worker.status() != psutil.STATUS_ZOMBIE
             except psutil.NoSuchProcess:
-                return False
-        return self._worker.is_running() and self._worker.status() != psutil.STATUS_ZOMBIE
+                self._alive = False
+        return self._alive
 
     def kill(self) -> float:
         lived = self.lived_s
