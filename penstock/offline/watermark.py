@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 
+from penstock.clock import MICROSECOND
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import CommitError
@@ -35,13 +36,13 @@ def complete_until(view: FeatureView, partition: date, ingested: Mapping[str, It
         now: the Clock's now.
 
     Returns:
-        An instant from the partition's start (nothing can be computed) to its end.
+        An instant from just before the partition's start (no row of it can be computed) to its end.
     """
     start, end = start_of(partition), start_of(partition) + DAY
     known_by = now  # up to which available time all inputs are in
     for source in view.sources:
         known_by = min(known_by, _limit_of(source, start - view.reach, end, newest(ingested[source.name], passed), now))
-    return max(start, min(end, known_by - view.delay))
+    return max(start - MICROSECOND, min(end, known_by - view.delay))
 
 
 def require_time_goes_on(table: str, entries: Iterable[AttemptEntry], now: datetime) -> None:

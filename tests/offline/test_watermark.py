@@ -45,6 +45,8 @@ def ingested(until: dict[date, datetime]) -> dict[str, list[AttemptEntry]]:
     return {"orders": entries}
 
 
+# Not even the first instant of the day.
+BEFORE = MONDAY - timedelta(microseconds=1)
 # The source's rows become known at most 1 h after their event time: a day is closed from 01:00 of the next.
 CLOSED = MONDAY + HOUR
 
@@ -69,12 +71,19 @@ def test_a_day_whose_reports_may_still_come_limits_the_days_whose_windows_reach_
 
 def test_a_missing_day_stops_it_and_days_before_the_first_do_not() -> None:
     known = ingested({TODAY - 2 * DAY: MONDAY, TODAY: NOON})
-    assert complete_until(view(), TODAY, known, NOON) == MONDAY
+    assert complete_until(view(), TODAY, known, NOON) == BEFORE
     assert complete_until(view(), TODAY, ingested({TODAY: NOON}), NOON) == NOON
 
 
-def test_nothing_ingested_means_nothing_is_complete() -> None:
-    assert complete_until(view(), TODAY, ingested({}), NOON) == MONDAY
+def test_nothing_ingested_means_not_even_a_row_of_midnight_is_complete() -> None:
+    assert complete_until(view(), TODAY, ingested({}), NOON) == BEFORE
+
+
+def test_a_row_of_midnight_waits_for_the_reports_of_the_day_before() -> None:
+    # Ingested at 00:05 with all of yesterday that is known by then; a row at 00:00 with a delay of 10 minutes stands on more.
+    known = ingested({TODAY - DAY: MONDAY + timedelta(minutes=5), TODAY: MONDAY + timedelta(minutes=5)})
+    assert complete_until(view(delay=minutes(10)), TODAY, known, NOON) == BEFORE
+    assert complete_until(view(delay=minutes(5)), TODAY, known, NOON) == MONDAY
 
 
 def test_a_row_that_is_not_available_yet_is_not_complete_yet() -> None:
