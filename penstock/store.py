@@ -21,7 +21,7 @@ from penstock.offline.lake import Lake, feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, publications
 from penstock.offline.refresh import first_day_to_refresh
 from penstock.online.cassandra import CassandraStore
-from penstock.online.ledger import FIRST_GENERATION
+from penstock.online.ledger import FIRST_GENERATION, Publication, latest
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication.due import Due, due
 from penstock.publication.publish import Connect, Published, publish, with_store
@@ -123,8 +123,11 @@ class Store:
 
     def due(self, view: FeatureView) -> Due:
         """What of a view should be published now, from the lake's logs."""
-        online = [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
-        return due(attempts(self.lake, feature_table(view)), online)
+        return due(attempts(self.lake, feature_table(view)), self.online(view).values())
+
+    def online(self, view: FeatureView) -> dict[date, Publication]:
+        """Day → its newest publication, as the ledger's copy in the lake knows it."""
+        return latest(row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION)
 
     def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
         """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""

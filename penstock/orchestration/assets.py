@@ -12,6 +12,7 @@ from penstock.offline.ingest import Fetch
 from penstock.offline.lake import feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, newest
 from penstock.offline.watermark import DAY
+from penstock.online.ledger import Publication
 from penstock.orchestration.evaluations import evaluations
 from penstock.orchestration.partitions import days_of
 from penstock.store import Store
@@ -126,10 +127,11 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
         metadata={"dagster/table_name": f"online_{view.entity.name}"},
     )
     def publish(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        done = store.publish(view, days_of(context), run_id=context.run.run_id)
-        for row in done.rows:
-            metadata = {"attempt": row.attempt, "complete_until": _time(row.complete_until_us), "readable_at": _time(row.readable_at_us)}
-            context.add_asset_metadata(metadata, partition_key=row.partition.isoformat())
+        days = days_of(context)
+        done = store.publish(view, days, run_id=context.run.run_id)
+        online, held = store.online(view), store.due(view).held
+        for day in days:
+            context.add_asset_metadata(_publication_metadata(online.get(day), held.get(day)), partition_key=day.isoformat())
         served = store.publish_services()
         return dg.MaterializeResult(
             metadata={
@@ -169,6 +171,15 @@ def _attempt_metadata(entry: AttemptEntry) -> dict[str, Any]:
         "inputs": entry.inputs,
         **({"reasons": "; ".join(entry.reasons)} if entry.reasons else {}),
     }
+
+
+def _publication_metadata(row: Publication | None, held: str | None) -> dict[str, Any]:
+    """What is online of a day: Dagster marks every day of a run as materialized, published or not."""
+    if row is None:
+        return {"state": "not online: held back" if held else "not online: not computed", **({"reasons": held} if held else {})}
+    times = {"complete_until": _time(row.complete_until_us), "readable_at": _time(row.readable_at_us)}
+    newer = {"reasons": f"a newer attempt is held back: {held}"} if held else {}
+    return {"state": "online", "attempt": row.attempt, **times, **newer}
 
 
 def _verdict(entry: AttemptEntry) -> tuple[bool, dict[str, Any]]:

@@ -88,6 +88,10 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     assert request.tags == {**request.tags, **range_tags(days[0], days[0])}
     assert request.asset_selection == [ONLINE]
     assert bad.materialize(ONLINE, first=days[0], last=days[0]).success
+    assert bad.materialize(ONLINE, first=days[1], last=days[1]).success  # by hand: it stays held back, and says so
+    shown = project.instance.fetch_materializations(dg.AssetRecordsFilter(asset_key=ONLINE, asset_partitions=keys[:2]), limit=2)
+    states = {record.partition_key: record.asset_materialization.metadata["state"].value for record in shown.records}
+    assert states == {keys[0]: "online", keys[1]: "not online: held back"}
     held = bad.tick()
     assert not held.run_requests
     assert "all that is committed is online" in held.skip_message

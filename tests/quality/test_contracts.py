@@ -30,7 +30,7 @@ def test_good_rows_pass_every_rule(spark: Any) -> None:
     verdict = judge(spark, [("ann", at(1), 0.0, 1), ("ann", at(2), 100.0, 2), ("bob", at(1), None, 3)])
     assert verdict.passed
     assert verdict.rows == 3
-    assert len(verdict.gates) == len(rules(VIEW)) == 9
+    assert len(verdict.gates) == len(rules(VIEW)) == 10
 
 
 @pytest.mark.parametrize(
@@ -79,5 +79,5 @@ def test_a_rule_that_is_lost_on_the_way_is_an_error_and_never_a_pass() -> None:
     checks = rules(VIEW)
     with pytest.raises(PenstockError, match="'has_rows' could not be evaluated"):
         validate(profile.drop(columns=["has_rows"]), checks, {TODAY})
-    with pytest.raises(PenstockError, match=r"9 contract rule\(s\) came back .* without a result: has_rows, "):
+    with pytest.raises(PenstockError, match=r"10 contract rule\(s\) came back .* without a result: has_rows, "):
         in_order([], checks)
