@@ -20,6 +20,7 @@ from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, publications
 from penstock.offline.refresh import first_day_to_refresh
+from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
 from penstock.point_in_time.sql_engine import ViewTable, join
@@ -74,7 +75,7 @@ class Store:
     @property
     def lake(self) -> Lake:
         """The lake all tables are in."""
-        return Lake(self.settings.lake_uri())
+        return Lake(self.settings.lake_uri(), str(self.settings.root))
 
     @property
     def spark(self) -> SparkSession:
@@ -144,11 +145,9 @@ class Store:
         return leakage_delta(self.spark, spine, self._tables(service), modes=modes)
 
     def query(self, text: str) -> DataFrame:
-        """The rows of a SQL query in which `{source}` stands for the raw table of that source: a spine, say."""
+        """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say."""
         wanted = {s.name: s for s in self.project.sources if f"{{{s.name}}}" in text}
-        frames: dict[str, Any] = {
-            name: self.spark.read.format("delta").load(self.lake.location(raw_table(s))) for name, s in wanted.items()
-        }
+        frames: dict[str, Any] = {name: read_table(self.spark, self.lake, s) for name, s in wanted.items()}
         return self.spark.sql(text, **frames)
 
     def _tables(self, service: str) -> list[ViewTable]:

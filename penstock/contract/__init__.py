@@ -1,17 +1,32 @@
 """The language: what users write to define entities, sources, feature views and feature services."""
 
-from penstock.contract.aggregation import Aggregation, count, days, hours, largest, mean, minutes, seconds, smallest, total
+from penstock.contract.aggregation import (
+    EACH_EVENT,
+    Aggregation,
+    count,
+    days,
+    hours,
+    largest,
+    last,
+    mean,
+    minutes,
+    seconds,
+    smallest,
+    total,
+)
 from penstock.contract.entity import Entity
 from penstock.contract.service import FeatureService
-from penstock.contract.source import Availability, Pii, Source, available_after, available_at
+from penstock.contract.source import Availability, External, Pii, Source, available_after, available_at, delta, parquet
 from penstock.contract.view import FeatureView
 from penstock.contract.view_parts import Degradation, Feature, FreshnessSla, Readiness, fail, serve_stale
 
 __all__ = [
+    "EACH_EVENT",
     "Aggregation",
     "Availability",
     "Degradation",
     "Entity",
+    "External",
     "Feature",
     "FeatureService",
     "FeatureView",
@@ -23,11 +38,14 @@ __all__ = [
     "available_at",
     "count",
     "days",
+    "delta",
     "fail",
     "hours",
     "largest",
+    "last",
     "mean",
     "minutes",
+    "parquet",
     "seconds",
     "serve_stale",
     "smallest",

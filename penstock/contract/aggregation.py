@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from penstock.clock import MICROSECOND
 from penstock.contract.rules import require_positive
 from penstock.contract.view_parts import Feature
 from penstock.errors import ContractError
@@ -27,6 +28,10 @@ def hours(n: int) -> timedelta:
 def days(n: int) -> timedelta:
     """n times 24 hours."""
     return timedelta(days=n)
+
+
+EACH_EVENT = MICROSECOND
+"""The finest grid, for `every`: windows are evaluated wherever a source row becomes known or leaves one."""
 
 
 def window_suffix(length: timedelta) -> str:
@@ -112,6 +117,13 @@ def largest(
 ) -> Aggregation:
     """The largest value of a numeric column."""
     return _over_column("max", column, over, name, unit, between)
+
+
+def last(
+    column: str, *, over: Sequence[timedelta], name: str | None = None, unit: str = "", between: tuple[float, float] | None = None
+) -> Aggregation:
+    """The value of a numeric column in the newest row that has one; of rows with one event time, that known last."""
+    return _over_column("last", column, over, name, unit, between)
 
 
 def count(*, over: Sequence[timedelta], name: str = "count", unit: str = "rows", at_most: float | None = None) -> Aggregation:

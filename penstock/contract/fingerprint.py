@@ -45,6 +45,7 @@ def transformation_fingerprint(view: FeatureView) -> str:
             "dense": view.dense,
             "lookback": str(view.lookback),
             "delay": str(view.delay),
+            "rows": view.rows is not None,
             "compute": _code_of(view.compute, set()) if isinstance(view.compute, FunctionType) else None,
         }
     )[:16]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Literal
 
 from penstock.clock import MICROSECOND
 from penstock.contract.rules import require_name
@@ -48,6 +49,33 @@ def available_at(column: str, *, at_most: timedelta) -> Availability:
     return Availability(column, at_most)
 
 
+@dataclass(frozen=True)
+class External:
+    """Where a table of somebody else's is: it is read, and never written to.
+
+    Args:
+        location: folder, file or URI; a relative one starts from the project's folder.
+        format: a Delta table, read at a pinned version, or Parquet files, read as they are.
+    """
+
+    location: str
+    format: Literal["delta", "parquet"]
+
+    def __post_init__(self) -> None:
+        if not self.location:
+            raise ContractError("external table: no location; give a folder, a file or a URI")
+
+
+def delta(location: str) -> External:
+    """A Delta table of somebody else's."""
+    return External(location, "delta")
+
+
+def parquet(location: str) -> External:
+    """A Parquet file, or a folder of them."""
+    return External(location, "parquet")
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A raw Delta table with an event time and an availability rule.
@@ -59,6 +87,7 @@ class Source:
         availability: when a row could first have been known; default: one microsecond after its event
             time, so that an event never sees itself.
         owner: team or person to ask.
+        table: an external table that holds the rows; None: we ingest them.
         pii: column → how personal it is; columns not named are `none`.
         description: one sentence for people.
 
@@ -71,6 +100,7 @@ class Source:
     owner: str = field(kw_only=True)
     event_time: str = field(default="event_time", kw_only=True)
     availability: Availability = field(default=Availability(), kw_only=True)
+    table: External | None = field(default=None, kw_only=True)
     pii: Mapping[str, Pii] = field(default_factory=dict, kw_only=True)
     description: str = field(default="", kw_only=True)
 

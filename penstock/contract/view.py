@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import FunctionType
 from typing import Any
 
-from penstock.contract.aggregation import Aggregation, window_suffix
+from penstock.contract.aggregation import EACH_EVENT, Aggregation, window_suffix
 from penstock.contract.entity import Entity
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
 from penstock.contract.source import Source
@@ -24,18 +24,22 @@ DAY = timedelta(days=1)
 class FeatureView:
     """Named features of one entity, computed from declared sources.
 
-    Either `aggregations` (with `every`) of one source, or `compute` with `features`.
+    One of three: `aggregations` (with `every`) of one source; `compute` with `features`; or `rows`, an external
+    table that holds them already, with `features`.
 
     Args:
         name: e.g. `carrier_origin_delays`.
         version: raised when the logic changes, an added feature included; from 1.
         entity: what the features describe.
-        source: the source, or several for `compute`.
+        source: the source, or several for `compute`; left out with `rows`.
         owner: team or person to ask.
         aggregations: windowed aggregations of `source`, evaluated every `every`.
-        every: step of the time grid, counted from 1970-01-01T00:00Z; it divides 24 hours.
-        compute: a function from one DataFrame per source to the rows of the view.
-        features: what `compute` gives.
+        every: step of the time grid, counted from 1970-01-01T00:00Z; it divides 24 hours. EACH_EVENT: wherever a
+            source row becomes known or leaves a window.
+        compute: a function from one DataFrame per source to the rows of the view. It is handed more rows than any
+            one row may use: each from what is available at its event time plus `delay`, going back `lookback`.
+        rows: an external table of join keys, event time and features, computed by dbt or a notebook.
+        features: what `compute` gives or `rows` holds.
         lookback: how far before a row's event time `compute` looks.
         delay: a row's available time is its event time plus this.
         ttl: the largest age at which a value may be used; None: it never expires.
@@ -52,13 +56,14 @@ class FeatureView:
     name: str = field(kw_only=True)
     version: int = field(kw_only=True)
     entity: Entity = field(kw_only=True)
-    source: Source | tuple[Source, ...] = field(kw_only=True)
+    source: Source | tuple[Source, ...] | None = field(default=None, kw_only=True)
     owner: str = field(kw_only=True)
     ttl: timedelta | None = field(kw_only=True)
     freshness: FreshnessSla = field(kw_only=True)
     aggregations: tuple[Aggregation, ...] | list[Aggregation] = field(default=(), kw_only=True)
     every: timedelta | None = field(default=None, kw_only=True)
     compute: Compute | None = field(default=None, kw_only=True)
+    rows: Source | None = field(default=None, kw_only=True)
     features: tuple[Feature, ...] | list[Feature] = field(default=(), kw_only=True)
     lookback: timedelta = field(default=timedelta(0), kw_only=True)
     delay: timedelta = field(default=timedelta(0), kw_only=True)
@@ -70,17 +75,19 @@ class FeatureView:
     def __post_init__(self) -> None:
         where = f"feature view '{self.name}'"
         require_name(self.name, "feature view")
-        object.__setattr__(self, "source", self.source if isinstance(self.source, tuple) else (self.source,))
+        object.__setattr__(self, "source", self._sources(where))
         object.__setattr__(self, "aggregations", tuple(self.aggregations))
         if not isinstance(self.version, int) or self.version < 1:
             raise ContractError(f"{where}: version {self.version!r}; versions are whole numbers from 1")
-        if bool(self.aggregations) == (self.compute is not None):
-            raise ContractError(f"{where}: give either aggregations=[...] or compute=<function>, not both and not neither")
+        if bool(self.aggregations) + (self.compute is not None) + (self.rows is not None) != 1:
+            raise ContractError(f"{where}: give one of aggregations=[...], compute=<function> and rows=<external source>")
         if self.aggregations:
             self._check_aggregations(where)
             object.__setattr__(self, "features", tuple(f for a in self.aggregations for f in a.features()))
         elif not self.features:
-            raise ContractError(f"{where}: compute= needs features=[Feature(...), ...] that say what it gives")
+            raise ContractError(f"{where}: compute= and rows= need features=[Feature(...), ...] that say what there is")
+        if self.rows is not None:
+            self._check_rows(self.rows, where)
         if self.compute is not None and (not isinstance(self.compute, FunctionType) or self.compute.__name__ == "<lambda>"):
             raise ContractError(
                 f"{where}: compute={self.compute!r} is not a function made with def; its code is part of what the view is known by"
@@ -90,6 +97,29 @@ class FeatureView:
         require_not_reserved((f.name for f in self.features), where)
         self._check_times(where)
 
+    def _sources(self, where: str) -> tuple[Source, ...]:
+        if self.rows is not None:
+            if self.source is not None:
+                raise ContractError(f"{where}: source= is for aggregations= and compute=; rows= is a source itself")
+            return (self.rows,)
+        if not self.source:
+            raise ContractError(f"{where}: no source; give source=, or rows= for a table that holds the view's rows")
+        return self.source if isinstance(self.source, tuple) else (self.source,)
+
+    def _check_rows(self, rows: Source, where: str) -> None:
+        if rows.table is None:
+            raise ContractError(f"{where}: rows= '{rows.name}' is not an external table; give its source table=delta(...) or parquet(...)")
+        declared = {**self.entity.join_keys, **{f.name: f.dtype for f in self.features}}
+        for column, dtype in declared.items():
+            if rows.schema.get(column) != dtype:
+                seen = rows.schema.get(column, "missing")
+                raise ContractError(f"{where}: '{column}' is {dtype} in the view, {seen} in source '{rows.name}'")
+        if self.delay < rows.availability.at_most:
+            raise ContractError(
+                f"{where}: delay={self.delay}, but a row of '{rows.name}' may become known {rows.availability.at_most} after its event"
+                " time; a delay at least as long keeps rows from being used before they were there"
+            )
+
     def _check_aggregations(self, where: str) -> None:
         if self.features:
             raise ContractError(f"{where}: features= is for compute=; aggregations name their own features")
@@ -98,6 +128,8 @@ class FeatureView:
         if self.every is None:
             raise ContractError(f"{where}: aggregations need every=, the step at which windows are evaluated, e.g. minutes(15)")
         require_positive(self.every, f"{where}: every")
+        if self.dense and self.every == EACH_EVENT:
+            raise ContractError(f"{where}: dense=True with every=EACH_EVENT would be a row each microsecond; give a step, e.g. minutes(15)")
         if DAY % self.every:
             raise ContractError(f"{where}: every={self.every} does not divide 24 hours; partitions are days")
         schema = self.sources[0].schema

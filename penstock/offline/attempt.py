@@ -22,9 +22,12 @@ from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.contract.view import FeatureView
 from penstock.errors import ConfigError, SourceError
 from penstock.offline.commit import commit_changes, create_feature_table, last_created
-from penstock.offline.compute import compute_rows, judged_day, schema_problems, up_to
-from penstock.offline.lake import Lake, feature_table, quarantine_table, raw_table
+from penstock.offline.compute import compute_rows, judged_day, range_of, schema_problems, up_to
+from penstock.offline.cuts import GATE as CUTS_GATE
+from penstock.offline.cuts import cuts, needs_cuts, problem_at
+from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
+from penstock.offline.sources import how_far, require_unchanged, versions
 from penstock.offline.watermark import complete_until, require_time_goes_on
 
 
@@ -70,13 +73,13 @@ def run_attempt(
     known = finish_interrupted(lake, view)
     now = clock.now()
     require_time_goes_on(feature_table(view), known, now)
-    ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
-    limits = {day: complete_until(view, day, ingested, now) for day in sorted(partitions)}
+    inputs, known_of = versions(lake, view), how_far(lake, view, now)
+    limits = {day: complete_until(view, day, known_of, now) for day in sorted(partitions)}
     this = _This(
         view,
         created=max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))]),
         run_id=run_id,
-        inputs=_input_versions(lake, view),
+        inputs=inputs,
         found_version=lake.version(feature_table(view)) or 0,
     )
     computed = _computed(spark, lake, this, limits)
@@ -85,7 +88,9 @@ def run_attempt(
     else:
         rows = up_to(view, computed, limits, now).cache()
         try:
-            entries = _commit_what_passes(spark, lake, this, rows, limits, audit(view, rows, limits))
+            verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
+            require_unchanged(lake, view, inputs)
+            entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts)
         finally:
             rows.unpersist()
     log_attempts(lake, entries)
@@ -124,11 +129,24 @@ class _This:
 def _computed(spark: SparkSession, lake: Lake, this: _This, limits: Mapping[date, datetime]) -> DataFrame | Verdict:
     """The view's rows; or, where columns are not as declared, why no partition can be committed."""
     try:
-        rows = compute_rows(spark, lake, this.view, this.inputs, limits)
+        rows = compute_rows(spark, lake, this.view, this.inputs, *range_of(limits))
     except SourceError as error:
         return Verdict(0, {"sources_as_declared": False}, [f"sources_as_declared: {error.message}"])
     problems = schema_problems(this.view, rows)
     return Verdict(0, {"schema": False}, [f"schema: {problem}" for problem in problems]) if problems else rows
+
+
+def _with_cuts(
+    spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, limits: Mapping[date, datetime], verdicts: Mapping[date, Verdict]
+) -> Mapping[date, Verdict]:
+    """The verdicts, with that on the function itself: one that breaks the rule of time on one day is trusted on none."""
+    if not needs_cuts(this.view):
+        return verdicts
+    problems = [problem for cut in cuts(this.view, limits) if (problem := problem_at(spark, lake, this.view, this.inputs, rows, cut))]
+    return {
+        day: Verdict(verdict.rows, {**verdict.gates, CUTS_GATE: not problems}, [*verdict.reasons, *problems])
+        for day, verdict in verdicts.items()
+    }
 
 
 def _commit_what_passes(
@@ -153,12 +171,12 @@ def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Cloc
     """Those of some days that computing now would bring further: never computed, computed by other code, or
     with inputs complete further than when they were computed."""
     done = newest(attempts(lake, feature_table(view)), passed)
-    ingested = {s.name: attempts(lake, raw_table(s)) for s in view.sources}
     code, now = transformation_fingerprint(view), clock.now()
+    known_of = how_far(lake, view, now)
     return [
         day
         for day in sorted(days)
-        if day not in done or done[day].code != code or done[day].complete_until < complete_until(view, day, ingested, now)
+        if day not in done or done[day].code != code or done[day].complete_until < complete_until(view, day, known_of, now)
     ]
 
 
@@ -197,19 +215,6 @@ def _require_utc(spark: SparkSession) -> None:
 def _times_taken(lake: Lake, view: FeatureView, known: Sequence[AttemptEntry]) -> list[datetime]:
     committed = last_created(lake, view)
     return [from_micros(e.attempt) for e in known] + ([committed] if committed is not None else [])
-
-
-def _input_versions(lake: Lake, view: FeatureView) -> dict[str, int]:
-    versions: dict[str, int] = {}
-    for source in view.sources:
-        version = lake.version(raw_table(source))
-        if version is None:
-            raise SourceError(
-                f"feature view {view.ref}: source '{source.name}' has no table {raw_table(source)} in the lake",
-                hint=f"ingest it first: materialize the asset of '{source.name}'",
-            )
-        versions[raw_table(source)] = version
-    return versions
 
 
 def _quarantine(

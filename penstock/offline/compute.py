@@ -11,75 +11,50 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.clock import MICROSECOND, to_micros
-from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
-from penstock.errors import SourceError
 from penstock.offline import windows
-from penstock.offline.lake import Lake, raw_table
+from penstock.offline.lake import Lake
+from penstock.offline.sources import read_source, table_name
 from penstock.offline.watermark import DAY, start_of
 
 _ARROW = {"int64": pa.int64(), "float64": pa.float64()}
 
 
-def read_source(spark: SparkSession, lake: Lake, source: Source, version: int, start: datetime, end: datetime) -> DataFrame:
-    """The rows of a source with `start <= event_time < end`: its declared columns and `available_time`.
-
-    Raises:
-        SourceError: a declared column is missing or of another type.
-    """
-    frame = spark.read.format("delta").option("versionAsOf", version).load(lake.location(raw_table(source)))
-    seen = dict(frame.dtypes)
-    wrong = [
-        f"'{name}' {seen.get(name, 'missing')}, expected {spark_type(dtype)}"
-        for name, dtype in source.schema.items()
-        if seen.get(name) != spark_type(dtype)
-    ]
-    if wrong:
-        raise SourceError(
-            f"source '{source.name}' at version {version}: {len(wrong)} column(s) not as declared: {'; '.join(wrong)}",
-            hint="mend the table, or declare the source as it is and raise the version of the views that read it",
-        )
-    if "event_date" in seen:
-        frame = frame.where(F.col("event_date").between(F.lit(start.date()), F.lit((end - MICROSECOND).date())))
-    event, rule = F.col(source.event_time), source.availability
-    available = (
-        F.col(rule.column)
-        if rule.column is not None
-        else F.expr(f"{source.event_time} + INTERVAL {rule.at_most // MICROSECOND} MICROSECOND")
-    )
-    columns = [F.col(name) for name in source.schema if name not in ("event_time", "available_time")]
-    frame = frame.select(*columns, event.alias("event_time"), available.alias("available_time"))
-    return frame.where((F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end)))
-
-
 def compute_rows(
-    spark: SparkSession, lake: Lake, view: FeatureView, inputs: Mapping[str, int], complete_until: Mapping[date, datetime]
+    spark: SparkSession, lake: Lake, view: FeatureView, inputs: Mapping[str, int], start: datetime, last: datetime
 ) -> DataFrame:
-    """The rows of a view for some days, as far as each day's inputs are complete.
+    """The rows of a view with `start <= event_time <= last`, and others that its function may give.
 
     Args:
         spark: the session.
         lake: where the sources are.
         view: what to compute.
-        inputs: source table → Delta version to read.
-        complete_until: contiguous days → the event time up to which rows may stand, included.
+        inputs: source table → version to read.
+        start, last: the range of event times, both included.
 
     Returns:
-        The rows as computed; `up_to` cuts them to the days and what of them is complete.
+        The rows as computed, from no source row that became available after `last` plus the view's delay.
 
     Raises:
         SourceError: a source is not as declared.
     """
-    first, last = min(complete_until), max(complete_until)
-    start, end = start_of(first), min(start_of(last) + DAY, max(complete_until.values()) + MICROSECOND)
-    reach = view.reach + (view.every or MICROSECOND)
-    frames = [read_source(spark, lake, s, inputs[raw_table(s)], start - reach, end) for s in view.sources]
+    begin, end = start - view.reach - (view.every or MICROSECOND), last + MICROSECOND
+    frames = [read_source(spark, lake, s, inputs[table_name(s)], begin, end, last + view.delay) for s in view.sources]
     if view.aggregations:
         return _windowed(view, frames[0], start, end)
+    if view.rows is not None:
+        # A row may not be used before it was known: one that came later than the delay says is none of the view's.
+        in_time = F.col("available_time") <= F.expr(f"event_time + INTERVAL {view.delay // MICROSECOND} MICROSECOND")
+        return frames[0].where(in_time | F.col("event_time").isNull()).select(*view.entity.join_keys, "event_time", *view.feature_names)
     assert view.compute is not None
     rows: DataFrame = view.compute(*frames)
     return rows
+
+
+def range_of(complete_until: Mapping[date, datetime]) -> tuple[datetime, datetime]:
+    """First and last event time of some contiguous days, as far as they are complete."""
+    return start_of(min(complete_until)), min(start_of(max(complete_until)) + DAY - MICROSECOND, max(complete_until.values()))
 
 
 def schema_problems(view: FeatureView, rows: DataFrame) -> list[str]:

@@ -21,9 +21,15 @@ RETENTION = {
 
 @dataclass(frozen=True)
 class Lake:
-    """The folder or URI that holds all Delta tables; names below it are relative and stand in logs and manifests."""
+    """The folder or URI that holds all Delta tables; names below it are relative and stand in logs and manifests.
+
+    Args:
+        uri: the folder or URI.
+        project: the folder from which relative locations of external tables start.
+    """
 
     uri: str
+    project: str = "."
 
     def location(self, table: str) -> str:
         """The full location of a table, e.g. of `raw/arrivals`."""

@@ -8,6 +8,7 @@ from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import CommitError
 from penstock.offline.logs import AttemptEntry, newest, passed
+from penstock.offline.sources import HowFar
 
 DAY = timedelta(days=1)
 
@@ -22,17 +23,18 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
-def complete_until(view: FeatureView, partition: date, ingested: Mapping[str, Iterable[AttemptEntry]], now: datetime) -> datetime:
+def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowFar], now: datetime) -> datetime:
     """Up to which event time the rows of `partition` can be computed now, at most its end.
 
     A row at event time `e` reads source days back to `e - reach`, each as known at `e + delay`. A source day
     that is closed (all its rows are known) sets no limit; an open one limits `e` to what had been ingested;
-    a day that is missing between ingested ones limits it to that day's start.
+    a day that is missing between ingested ones limits it to that day's start. An external table limits it to the
+    newest row in it.
 
     Args:
         view: the view.
         partition: the day, UTC.
-        ingested: source name → the attempt log's entries of its table.
+        inputs: source name → how far it is in.
         now: the Clock's now.
 
     Returns:
@@ -41,7 +43,7 @@ def complete_until(view: FeatureView, partition: date, ingested: Mapping[str, It
     start, end = start_of(partition), start_of(partition) + DAY
     known_by = now  # up to which available time all inputs are in
     for source in view.sources:
-        known_by = min(known_by, _limit_of(source, start - view.reach, end, newest(ingested[source.name], passed), now))
+        known_by = min(known_by, _limit_of(source, start - view.reach, end, inputs[source.name], now))
     return max(start - MICROSECOND, min(end, known_by - view.delay))
 
 
@@ -59,7 +61,10 @@ def require_time_goes_on(table: str, entries: Iterable[AttemptEntry], now: datet
         )
 
 
-def _limit_of(source: Source, first: datetime, end: datetime, days: Mapping[date, AttemptEntry], now: datetime) -> datetime:
+def _limit_of(source: Source, first: datetime, end: datetime, known: HowFar, now: datetime) -> datetime:
+    if isinstance(known, datetime):
+        return known
+    days = newest(known, passed)
     if not days:
         return first
     limit = now

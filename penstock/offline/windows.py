@@ -154,7 +154,11 @@ def _aggregate(
     result = np.zeros(len(times), np.float64)
     some = counts > 0
     if some.any():
-        starts = (np.cumsum(counts) - counts)[some]
+        ends = np.cumsum(counts)
+        starts = (ends - counts)[some]
+        if function == "last":
+            result[some] = data.values[row[ends[some] - 1]]
+            return result, some
         reduce = {"sum": np.add, "mean": np.add, "min": np.minimum, "max": np.maximum}[function]
         result[some] = reduce.reduceat(data.values[row], starts)
         if function == "mean":

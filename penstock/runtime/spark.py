@@ -26,6 +26,8 @@ _MEANING = {
     # Spark's default, INT96, has nanoseconds that Arrow readers take at their word.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Without it Spark refuses files that pandas wrote; offline/sources.py makes times of these numbers again.
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
 }
 
 

@@ -25,8 +25,8 @@ def require_known_keys(entity: Mapping[str, object], position: int, join_keys: M
         )
 
 
-def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tuple[str, str]]) -> bytes:
-    """The bytes of the entity's key.
+def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tuple[str, str]]) -> bytes | None:
+    """The bytes of the entity's key; None where a join key is null, which is nobody's, as in a join offline.
 
     Args:
         entity: join key → value as JSON gave it; a timestamp is ISO 8601 text with an offset.
@@ -39,6 +39,8 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
     missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
     if missing:
         raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}", hint=_HINT)
+    if any(entity[name] is None for name, _ in join_keys):
+        return None
     values = [_typed(name, dtype, entity[name], position) for name, dtype in join_keys]
     try:
         return encode_key(join_keys, values)

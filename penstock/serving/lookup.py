@@ -52,12 +52,15 @@ async def look_up(state: ServingState, store: Reader, now_us: int, request: Feat
     keys = _keys(plan, request)
     found = await _read(store, plan, keys)
 
-    served: dict[tuple[Slot, bytes], Served] = {}
+    served: dict[tuple[Slot, bytes | None], Served] = {}
     problems: Counter[tuple[str, Problem]] = Counter()
     for view in plan.views:
         for key in dict.fromkeys(keys[view.entity.name]):
             held = found[view.entity.name]
-            one = degrade(view) if held is None else judge(view, held[key].get(view.slot), now_us)
+            if key is None:
+                one = judge(view, None, now_us)  # nobody: no store is needed to say so
+            else:
+                one = degrade(view) if held is None else judge(view, held[key].get(view.slot), now_us)
             served[view.slot, key] = one
             if one.problem is not None:
                 problems[view.view.name, one.problem] += 1
@@ -97,8 +100,8 @@ def _require_within(limits: GatewaySettings, entities: int, features: int) -> No
         )
 
 
-def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[str, list[bytes]]:
-    """Entity → the key of each row of the request."""
+def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[str, list[bytes | None]]:
+    """Entity → the key of each row of the request; None: the row says it is nobody."""
     join_keys = dict(plan.service.join_keys)
     for position, entity in enumerate(request.entities):
         require_known_keys(entity, position, join_keys)
@@ -109,11 +112,11 @@ def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[str, list[bytes]]:
     }
 
 
-async def _read(store: Reader, plan: ServicePlan, keys: dict[str, list[bytes]]) -> dict[str, Found]:
+async def _read(store: Reader, plan: ServicePlan, keys: dict[str, list[bytes | None]]) -> dict[str, Found]:
     """Entity → what the store holds; entities are read side by side, and each may fail alone."""
 
     async def read_entity(entity: str) -> Found:
-        unique = list(dict.fromkeys(keys[entity]))
+        unique = list(dict.fromkeys(key for key in keys[entity] if key is not None))
         if not unique:
             return {}
         slots = [view.slot for view in plan.views if view.entity.name == entity]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.contract import (
+    EACH_EVENT,
     Entity,
     Feature,
     FeatureService,
@@ -16,9 +17,11 @@ from penstock.contract import (
     FreshnessSla,
     Pii,
     Source,
+    available_after,
     available_at,
     count,
     days,
+    delta,
     hours,
     mean,
     minutes,
@@ -74,8 +77,10 @@ def test_aggregations_name_their_features_by_column_function_and_window() -> Non
         ({"ttl": timedelta(0)}, "ttl: expected a duration above zero"),
         ({"if_unavailable": serve_stale(up_to=days(1))}, r"serve_stale\(up_to=1 day, 0:00:00\) is past ttl"),
         ({"delay": -hours(1)}, "delay and lookback are not negative"),
-        ({"compute": double}, "either aggregations=.* or compute="),
-        ({"aggregations": [], "every": None}, "either aggregations=.* or compute="),
+        ({"compute": double}, "one of aggregations=.*, compute=.* and rows="),
+        ({"aggregations": [], "every": None}, "one of aggregations=.*, compute=.* and rows="),
+        ({"source": None}, "no source; give source=, or rows="),
+        ({"every": EACH_EVENT, "dense": True}, "dense=True with every=EACH_EVENT would be a row each microsecond"),
         ({"aggregations": [mean("price", over=[hours(1)])]}, "source 'orders' has no column 'price'"),
         ({"aggregations": [mean("customer", over=[hours(1)])]}, "mean of 'customer', which is string; it needs a number"),
         ({"aggregations": [count(over=[hours(1)]), count(over=[hours(1)])]}, "1 duplicate name"),
@@ -86,6 +91,37 @@ def test_aggregations_name_their_features_by_column_function_and_window() -> Non
 def test_a_view_that_cannot_be_right_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ContractError, match=message):
         view(**changes)
+
+
+spending = Source(
+    "spending",
+    schema={"customer": "string", "amount": "float64", "event_time": "timestamp"},
+    table=delta("marts/spending"),
+    availability=available_after(hours(6)),
+    owner="shop",
+)
+
+
+def held(**changes: Any) -> FeatureView:
+    return computed(**{"compute": None, "source": None, "rows": spending, "delay": hours(6), **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": orders}, "source= is for aggregations= and compute="),
+        ({"rows": orders}, "rows= 'orders' is not an external table"),
+        ({"delay": hours(5)}, "delay=5:00:00, but a row of 'spending' may become known 6:00:00 after its event time"),
+        ({"features": [Feature("amount", "int64")]}, "'amount' is int64 in the view, float64 in source 'spending'"),
+        ({"features": [Feature("tips", "int64")]}, "'tips' is int64 in the view, missing in source 'spending'"),
+        ({"features": []}, r"compute= and rows= need features="),
+        ({"compute": double}, "one of aggregations="),
+    ],
+)
+def test_a_view_over_rows_computed_elsewhere_that_cannot_be_right_is_refused(changes: dict[str, Any], message: str) -> None:
+    assert held().sources == (spending,)
+    with pytest.raises(ContractError, match=message):
+        held(**changes)
 
 
 def test_parts_that_cannot_be_right_are_refused() -> None:

@@ -3,20 +3,24 @@
 from random import Random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.offline.windows import Column, WindowPlan, evaluate
 
 STEP = 10
-FEATURES = (("count", None, 20), ("mean", "x", 20), ("sum", "x", 50), ("min", "x", 50), ("max", "x", 30))
+FEATURES = (("count", None, 20), ("mean", "x", 20), ("sum", "x", 50), ("min", "x", 50), ("max", "x", 30), ("last", "x", 40))
+
+
+def in_order(row: tuple[int, int, float | None]) -> tuple[int, int, float]:
+    return (row[0], row[1], row[2] or 0.0)
 
 
 def by_definition(plan: WindowPlan, rows: list[tuple[int, int, float | None]], e: int) -> list[float | None]:
     """The features at grid time `e`; rows are (event time, available time, x)."""
     values: list[float | None] = []
     for function, column, length in plan.features:
-        held = [x for event, available, x in rows if e - length <= event < e and available <= e + plan.delay]
+        held = [x for event, available, x in sorted(rows, key=in_order) if e - length <= event < e and available <= e + plan.delay]
         if function == "count":
             assert column is None
             values.append(len(held))
@@ -25,20 +29,22 @@ def by_definition(plan: WindowPlan, rows: list[tuple[int, int, float | None]], e
         if not there:
             values.append(None)
         else:
-            values.append({"mean": sum(there) / len(there), "sum": sum(there), "min": min(there), "max": max(there)}[function])
+            values.append(
+                {"mean": sum(there) / len(there), "sum": sum(there), "min": min(there), "max": max(there), "last": there[-1]}[function]
+            )
     return values
 
 
 def rows_by_definition(plan: WindowPlan, rows: list[tuple[int, int, float | None]], start: int, end: int) -> dict[int, list[float | None]]:
     found = {}
     longest = max(length for _, _, length in plan.features)
-    for e in range(-(-start // STEP) * STEP, end, STEP):
+    for e in range(-(-start // plan.step) * plan.step, end, plan.step):
 
         def active(at: int) -> bool:
             return any(at - longest <= event < at and available <= at + plan.delay for event, available, _ in rows)
 
         values = by_definition(plan, rows, e)
-        changed = values != by_definition(plan, rows, e - STEP) or active(e) != active(e - STEP)
+        changed = values != by_definition(plan, rows, e - plan.step) or active(e) != active(e - plan.step)
         beat = plan.step if plan.dense else plan.heartbeat
         if changed or (beat is not None and active(e) and e % beat == 0):
             found[e] = values
@@ -53,10 +59,18 @@ def rows_by_kernel(plan: WindowPlan, rows: list[tuple[int, int, float | None]], 
     return {int(t): [float(values[i]) if flags[i] else None for values, flags in results] for i, t in enumerate(times.tolist())}
 
 
-@given(seed=st.integers(0, 2**63), heartbeat=st.sampled_from([None, 20, 50]), delay=st.sampled_from([0, 3, 10]), dense=st.booleans())
-def test_the_kernel_gives_what_the_definition_says(seed: int, heartbeat: int | None, delay: int, dense: bool) -> None:
+@given(
+    seed=st.integers(0, 2**63),
+    heartbeat=st.sampled_from([None, 20, 50]),
+    delay=st.sampled_from([0, 3, 10]),
+    dense=st.booleans(),
+    step=st.sampled_from([STEP, 1]),
+)
+@example(seed=1, heartbeat=None, delay=3, dense=False, step=1)
+@example(seed=2, heartbeat=50, delay=0, dense=False, step=1)
+def test_the_kernel_gives_what_the_definition_says(seed: int, heartbeat: int | None, delay: int, dense: bool, step: int) -> None:
     random = Random(seed)
-    plan = WindowPlan(STEP, delay, heartbeat, dense, FEATURES)
+    plan = WindowPlan(step, delay, heartbeat, dense, FEATURES)
     rows = []
     for _ in range(random.randint(1, 12)):
         event = random.randint(0, 150)
@@ -90,6 +104,18 @@ def test_the_result_does_not_depend_on_how_the_range_is_cut_or_on_the_order_of_r
         cut |= rows_by_kernel(plan, shuffled, start, end)
     assert cut == whole  # to the bit: no tolerance
     assert len(whole) > 30
+
+
+def test_on_the_finest_grid_a_row_stands_exactly_where_an_event_becomes_known_and_where_it_leaves() -> None:
+    # step 1 is EACH_EVENT. Event at 5, known at 6: in [e - 20, e) from 6; the last window that holds it ends at 25
+    plan = WindowPlan(1, 0, None, False, (("last", "x", 20), ("count", None, 20)))
+    assert rows_by_kernel(plan, [(5, 6, 2.5)], 0, 100) == {6: [2.5, 1.0], 26: [None, 0.0]}
+
+
+def test_the_last_value_is_that_of_the_newest_event_not_of_the_newest_report() -> None:
+    plan = WindowPlan(1, 0, None, False, (("last", "x", 50),))
+    # the event of 5 is reported at 30, after that of 10; the null at 12 is no value
+    assert rows_by_kernel(plan, [(5, 30, 1.0), (10, 11, 2.0), (12, 13, None)], 0, 40) == {11: [2.0]}
 
 
 def test_a_value_that_stays_is_repeated_before_it_expires() -> None:

@@ -128,7 +128,7 @@ UA = {"carrier": "UA"}
         (("carriers", [{}]), {}, InvalidEntity, r"entity 0: 1 missing join key\(s\): 'carrier'"),
         (("carriers", [UA, {"carier": "UA"}]), {}, InvalidEntity, "entity 1: 'carier' is no join key of this service; it has 'carrier'"),
         (("carriers", [{"carrier": 1}]), {}, InvalidEntity, "join key 'carrier' is string, got 1"),
-        (("carriers", [{"carrier": None}]), {}, InvalidEntity, "join key 'carrier' is string, got None"),
+        (("carriers", [{"carrier": True}]), {}, InvalidEntity, "join key 'carrier' is string, got True"),
         (("all_features", [{**UA_1, "number": True}]), {}, InvalidEntity, "join key 'number' is int64, got True"),
         (("all_features", [{**UA_1, "number": 2**63}]), {}, InvalidEntity, "join key 'number' is int64, got 9223372036854775808"),
         (

@@ -325,7 +325,7 @@ def test_when_the_store_fails_a_view_that_must_not_degrade_fails_the_request() -
             InvalidEntity,
             r"entity 1: join key 'carrier' is string, got 1",
         ),
-        (FeatureRequest(service="carriers", entities=[{"carrier": None}]), InvalidEntity, "is string, got None"),
+        (FeatureRequest(service="carriers", entities=[{"carrier": True}]), InvalidEntity, "is string, got True"),
         (FeatureRequest(service="carriers", entities=[{**UA, "carier": "UA"}]), InvalidEntity, "'carier' is no join key of this service"),
         (FeatureRequest(service="all_features", entities=[{**UA_1, "number": True}]), InvalidEntity, "'number' is int64, got True"),
         (FeatureRequest(service="all_features", entities=[{**UA_1, "number": 1.0}]), InvalidEntity, "'number' is int64, got 1.0"),
