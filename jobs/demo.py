@@ -22,13 +22,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 
 import penstock
 from jobs.flights_data import schedule
 from penstock.cli.screen import fail
 from penstock.clock import parse_instant
-from penstock.contract import FeatureView
+from penstock.contract import FeatureService, FeatureView
 from penstock.errors import PenstockError
 from penstock.offline.logs import publications
 from penstock.orchestration.assets import feature_key, source_key
@@ -40,7 +40,7 @@ from penstock.store import Store
 
 ROOT = Path(__file__).parent.parent
 SERVICE = "arrival_delay"
-SPINE = """SELECT flight_id, carrier, origin, sched_dep_time AS event_time, arr_delay_min > 15 AS late
+SPINE = """SELECT flight_id, carrier, origin, dest, tailnum, sched_dep_time AS event_time, arr_delay_min > 15 AS late
 FROM {{arrivals}} WHERE sched_dep_time >= TIMESTAMP '{since}'"""
 RUN_AT_MOST = timedelta(minutes=10)
 
@@ -140,7 +140,7 @@ class Demo:
             ]
             keys = self.store.project.service(SERVICE).join_keys
             result = client.features(SERVICE, [{key: flight[key] for key in keys} for flight in flights])
-        _show_flights(flights, result)
+        _show_flights(self.store.project.service(SERVICE), flights, result)
         self.summary["online_sample"] = [
             {
                 "flight": flight["flight_id"],
@@ -204,24 +204,30 @@ def _follow(control: Control, run_id: str, status: Any) -> None:
 
 
 def _rows(store: Store, table: str) -> int:
-    return int(store.lake.open(table).to_pyarrow_dataset().count_rows())
+    return int(store.lake.dataset(table).count_rows())
 
 
 def _published(store: Store, view: FeatureView) -> set[date]:
     return {row.partition for row in publications(store.lake, view.name, view.version)}
 
 
-def _show_flights(flights: list[dict[str, Any]], result: FeatureResult) -> None:
-    names = list(result.rows[0]) if result.rows else []
-    table = Table("flight", *[name.partition("__")[2] for name in names], "age", title="Features of the flights that leave next", box=None)
+def _show_flights(service: FeatureService, flights: list[dict[str, Any]], result: FeatureResult) -> None:
+    """One feature of each view; the summary has them all."""
+    shown = {f"{view.name}__{names[0]}": names[0] for view, names in service.selection.items()}
+    columns = [Column(name, overflow="fold", min_width=7) for name in ("flight", *shown.values(), "present", "oldest")]
+    table = Table(*columns, title="Features of the flights that leave next, one of each view", box=None)
     for flight, row in zip(flights, result.rows, strict=True):
-        cells = [_cell(row[name].value, row[name].status) for name in names]
-        ages = [age for name in names if (age := row[name].age) is not None]
-        table.add_row(f"{flight['carrier']}{flight['flight']} {flight['origin']}→{flight['dest']}", *cells, str(max(ages, default="-")))
+        cells = [_cell(row[name].value, row[name].status) for name in shown]
+        present = f"{sum(value.status == 'PRESENT' for value in row.values())}/{len(row)}"
+        oldest = max((value.age for value in row.values() if value.age is not None), default=None)
+        age = "-" if oldest is None else f"{oldest / timedelta(hours=1):.1f} h"
+        table.add_row(f"{flight['carrier']}{flight['flight']} {flight['origin']}→{flight['dest']}", *cells, present, age)
     screen.print(table)
 
 
 def _cell(value: object, status: str) -> str:
+    if value is None:
+        return f"[yellow]{status}[/]"
     shown = f"{value:.1f}" if isinstance(value, float) else str(value)
     return shown if status == "PRESENT" else f"{shown} [yellow]{status}[/]"
 

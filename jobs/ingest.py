@@ -1,5 +1,5 @@
 """How the raw facts are fetched: from the endless repeat of the flights of 2013."""
 
-from jobs.flights_data import facts
+from jobs.flights_data import SCHEMAS, facts
 
-FETCH = {"arrivals": facts}
+FETCH = dict.fromkeys(SCHEMAS, facts)

@@ -102,7 +102,7 @@ def _as_declared(source: Source, facts: Any) -> Any:
 def _held(lake: Lake, table: str, days: Sequence[date]) -> Any:
     if lake.version(table) is None:
         return None
-    return lake.open(table).to_pyarrow_dataset().to_table(filter=pc.field("event_date").isin(list(days)))
+    return lake.dataset(table).to_table(filter=pc.field("event_date").isin(list(days)))
 
 
 def _of_day(facts: Any, day: date) -> Any:

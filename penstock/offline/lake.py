@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from pyarrow.fs import FileSelector, FileSystem
+from pyarrow.fs import FileSelector, FileSystem, SubTreeFileSystem
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
@@ -46,6 +47,10 @@ class Lake:
         """A table for reading without a JVM, at a version or the newest."""
         return DeltaTable(self.location(table), version=version)
 
+    def dataset(self, table: str, version: int | None = None) -> Any:
+        """The rows of a table as a pyarrow dataset."""
+        return dataset_of(self.open(table, version))
+
     def write_text(self, path: str, text: str) -> None:
         """Write a file below the lake, e.g. a manifest."""
         files, root = FileSystem.from_uri(self.uri)
@@ -65,6 +70,19 @@ class Lake:
         if "://" not in location:
             Path(location).mkdir(parents=True, exist_ok=True)
         return location
+
+
+def dataset_of(table: DeltaTable) -> Any:
+    """The rows of a Delta table as a pyarrow dataset.
+
+    In a folder they are read by Arrow itself: through deltalake's own files, which are Python objects, a thread of
+    Arrow's that is still at it when the process ends aborts it.
+    """
+    uri = table.table_uri
+    if not uri.startswith("file://"):
+        return table.to_pyarrow_dataset()
+    files, root = FileSystem.from_uri(uri)
+    return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, files))
 
 
 def raw_table(source: Source) -> str:

@@ -180,7 +180,7 @@ def _append(lake: Lake, table: str, rows: pa.Table) -> None:
 
 def _read(lake: Lake, table: str, where: Any) -> list[dict[str, Any]]:
     try:
-        dataset = lake.open(table).to_pyarrow_dataset()
+        dataset = lake.dataset(table)
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()

@@ -25,7 +25,7 @@ from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SourceError
-from penstock.offline.lake import Lake, raw_table
+from penstock.offline.lake import Lake, dataset_of, raw_table
 from penstock.offline.logs import AttemptEntry, attempts
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -134,7 +134,7 @@ def _files(lake: Lake, source: Source) -> list[Any]:
 def _dataset(lake: Lake, source: Source) -> Any:
     where = location(lake, source)
     if source.table is None or source.table.format == "delta":
-        return DeltaTable(where).to_pyarrow_dataset()
+        return dataset_of(DeltaTable(where))
     files, path = FileSystem.from_uri(where)
     return ds.dataset(path, filesystem=files, format="parquet", partitioning="hive")
 

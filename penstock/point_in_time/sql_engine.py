@@ -12,6 +12,7 @@ n rows out, whatever the keys.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -63,11 +64,21 @@ def join(spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable], mod
     Raises:
         SpineError: a join key or the event time is missing or has another type, or a column would be written twice.
     """
-    _check(spine, tables, suffix)
-    result = spine
+    return attach(spark, spine, spine, tables, mode, suffix=suffix)
+
+
+def attach(
+    spark: SparkSession, rows: DataFrame, spine: DataFrame, tables: Sequence[ViewTable], mode: Mode, *, suffix: str = ""
+) -> DataFrame:
+    """`join`, onto `rows`: the spine's rows with other columns already attached to them.
+
+    The plan asks its questions of the spine itself. Asked of what is attached so far they would hold, at the
+    n-th view, the plans of all views before it several times over.
+    """
+    _check(rows, tables, suffix)
     for table in tables:
-        result = _join_one(spark, result, table, mode, suffix)
-    return result
+        rows = _join_one(spark, rows, spine, table, mode, suffix)
+    return rows
 
 
 def _check(spine: DataFrame, tables: Sequence[ViewTable], suffix: str) -> None:
@@ -90,28 +101,38 @@ def _check(spine: DataFrame, tables: Sequence[ViewTable], suffix: str) -> None:
             raise SpineError(f"the spine already has column(s) {', '.join(taken)}", hint="drop or rename them")
 
 
-def _join_one(spark: SparkSession, spine: DataFrame, table: ViewTable, mode: Mode, suffix: str) -> DataFrame:
+def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, mode: Mode, suffix: str) -> DataFrame:
     keys = list(table.view.entity.join_keys)
     wanted = spine.select(*keys, F.col("event_time").alias("_t")).dropna().distinct()
     span = wanted.agg(F.min(F.unix_micros("_t")).alias("first"), F.max(F.unix_micros("_t")).alias("last")).collect()[0]
     columns = [F.col(f"_value.`{f}`").alias(output_column(table.view, f) + suffix) for f in table.features]
     if span["first"] is None:
         nulls = {f.name: spark_type(f.dtype) for f in table.view.features}
-        return spine.select("*", *[F.lit(None).cast(nulls[f]).alias(output_column(table.view, f) + suffix) for f in table.features])
+        return onto.select("*", *[F.lit(None).cast(nulls[f]).alias(output_column(table.view, f) + suffix) for f in table.features])
     rows = _committed(spark, table).where(_within(table.view, span["first"], span["last"]))
-    live, before = F.lit(table.history.live_since), F.lit(True)
-    if mode == "observed" and table.history.live_since is not None:
-        before = F.col("_t") < live
-        observed = _answers(wanted.where(~before), _known(rows, "observed", table.history), table)
-        answers = _answers(wanted.where(before), _known(rows, "assumed", table.history), table).unionByName(observed)
-    else:
-        answers = _answers(wanted, _known(rows, "assumed" if mode == "observed" else mode, table.history), table)
-    joined = spine.alias("s").join(
-        answers.alias("a"),
+    answers = [
+        _answers(questions, _known(rows, known, table.history), table)
+        for questions, known in _by_mode(wanted, mode, table.history, span["first"], span["last"])
+    ]
+    joined = onto.alias("s").join(
+        reduce(DataFrame.unionByName, answers).alias("a"),
         [F.col(f"s.{key}") == F.col(f"a.{key}") for key in keys] + [F.col("s.event_time") == F.col("a._t")],
         "left",
     )
-    return joined.select(*[F.col(f"s.`{name}`") for name in spine.columns], *columns)
+    return joined.select(*[F.col(f"s.`{name}`") for name in onto.columns], *columns)
+
+
+def _by_mode(wanted: DataFrame, mode: Mode, history: History, first_us: int, last_us: int) -> list[tuple[DataFrame, Mode]]:
+    """The wanted pairs, each with the mode that judges it: `observed` is `assumed` before `live_since`."""
+    if mode != "observed":
+        return [(wanted, mode)]
+    live = history.live_since
+    if live is None or last_us < to_micros(live):
+        return [(wanted, "assumed")]
+    if first_us >= to_micros(live):
+        return [(wanted, "observed")]
+    before = F.col("_t") < F.lit(live)
+    return [(wanted.where(before), "assumed"), (wanted.where(~before), "observed")]
 
 
 def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
@@ -169,10 +190,12 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
     ranked = rows.select(
         *keys, "_known", "retracted", F.struct("event_time", "created_time", "row_digest", value.alias("value")).alias("_row")
     )
-    with_retractions = ranked.where("retracted").select(*keys).distinct()
-    plain = _by_running_maximum(wanted, ranked.join(with_retractions, keys, "left_anti"), keys)
-    hard = _by_comparing_all(wanted.join(with_retractions, keys), ranked, keys)
-    answers = plain.unionByName(hard)
+    if rows.where("retracted").isEmpty():
+        answers = _by_running_maximum(wanted, ranked, keys)
+    else:
+        with_retractions = ranked.where("retracted").select(*keys).distinct()
+        plain = _by_running_maximum(wanted, ranked.join(with_retractions, keys, "left_anti"), keys)
+        answers = plain.unionByName(_by_comparing_all(wanted.join(with_retractions, keys), ranked, keys))
     if table.view.ttl is not None:
         answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))
     return answers.select(*keys, "_t", F.col("_row.value").alias("_value"))

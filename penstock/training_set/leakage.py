@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.as_of import Mode
-from penstock.point_in_time.sql_engine import ViewTable, join, output_column
+from penstock.point_in_time.sql_engine import ViewTable, attach, join, output_column
 
 
 class FeatureDelta(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ def leakage_delta(
     spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable], *, modes: tuple[Mode, Mode] = ("event", "observed")
 ) -> list[FeatureDelta]:
     """Per feature, how many rows of the spine differ between two modes."""
-    both = join(spark, join(spark, spine, tables, modes[0]), tables, modes[1], suffix="__other")
+    both = attach(spark, join(spark, spine, tables, modes[0]), spine, tables, modes[1], suffix="__other")
     names = [output_column(table.view, feature) for table in tables for feature in table.features]
     counts = [F.count(F.lit(1)).alias("rows")]
     for name in names:

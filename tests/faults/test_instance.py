@@ -137,7 +137,7 @@ def kill_while_publishing(instance: Instance, day: date, worst: int) -> str:
 
 
 def _keys(instance: Instance) -> set[tuple[str, str]]:
-    table = instance.project.lake.open(feature_table(instance.view)).to_pyarrow_dataset().to_table(columns=["carrier", "origin"])
+    table = instance.project.lake.dataset(feature_table(instance.view)).to_table(columns=["carrier", "origin"])
     return {(row["carrier"], row["origin"]) for row in table.to_pylist()}
 
 

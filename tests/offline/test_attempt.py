@@ -142,7 +142,7 @@ def _once_without_time(rows: Any) -> Any:
 def test_a_source_whose_table_lost_a_column_refuses_every_day_by_name(world: World) -> None:
     world.compute(TODAY)
     before = world.rows()
-    kept = world.lake.open("raw/orders").to_pyarrow_dataset().to_table().drop_columns(["amount"])
+    kept = world.lake.dataset("raw/orders").to_table().drop_columns(["amount"])
     write_deltalake(world.lake.location("raw/orders"), kept, mode="overwrite", schema_mode="overwrite")
     (entry,) = run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="after", audit=audit)
     assert (entry.state, entry.gates) == ("quarantined", {"sources_as_declared": False})
@@ -235,7 +235,7 @@ def test_a_commit_is_refused_when_another_writer_came_between(world: World, monk
 
     def interfering(*arguments: Any) -> Any:
         table = world.lake.location(feature_table(world.view))
-        existing = world.lake.open(feature_table(world.view)).to_pyarrow_dataset().to_table()
+        existing = world.lake.dataset(feature_table(world.view)).to_table()
         write_deltalake(table, existing.slice(0, 1), mode="append")
         return compare(*arguments)
 
