@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.as_of import Mode
@@ -15,11 +16,13 @@ from penstock.clock import Clock, to_micros
 from penstock.config import Settings, load_settings
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
+from penstock.errors import SpineError
 from penstock.offline.attempt import outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, publications
 from penstock.offline.refresh import first_day_to_refresh
+from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
@@ -120,6 +123,7 @@ class Store:
 
     def publish_services(self) -> Mapping[str, bool]:
         """Let every service whose views are online be served under the definitions as they are now: name → whether it is."""
+        log_snapshot(self.lake, self.snapshot, self.clock.now())
         return with_store(self.connect(), lambda store: publish_services(store, self.snapshot, to_micros(self.clock.now())))
 
     def due(self, view: FeatureView) -> Due:
@@ -134,11 +138,28 @@ class Store:
         """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""
         return join(self.spark, spine, self._tables(service), mode)
 
-    def training_set(self, name: str, spine: DataFrame, service: str, *, mode: Mode = "observed", spine_text: str = "") -> Manifest:
-        """Join a spine with a service's features and keep the result with a manifest."""
-        return build(
-            self.spark, self.lake, self.project.service(service), spine, name=name, mode=mode, clock=self.clock, spine_text=spine_text
-        )
+    def training_set(
+        self, name: str, spine: DataFrame, service: str, *, mode: Mode = "observed", split: str = "", spine_text: str = ""
+    ) -> Manifest:
+        """Join a spine with a service's features and keep the result with a manifest; see `training_set.build.build`."""
+        of = self.project.service(service)
+        return build(self.spark, self.lake, of, spine, name=name, mode=mode, clock=self.clock, split=split, spine_text=spine_text)
+
+    def spine(self, *, query: str = "", table: str = "") -> DataFrame:
+        """Rows to enrich: of a query, see `query`, or of a Delta table, by its name in the lake or its location.
+
+        Raises:
+            SpineError: neither or both are given, or the table is not there.
+        """
+        if bool(query) == bool(table):
+            raise SpineError("a spine is either a query or a table", hint="give one of the two")
+        if query:
+            return self.query(query)
+        where = table if "://" in table or Path(table).is_absolute() else self.lake.location(table)
+        try:
+            return self.spark.read.format("delta").load(where)
+        except AnalysisException:
+            raise SpineError(f"there is no Delta table at {where}", hint="name a table of the lake, or a folder or URI") from None
 
     def leakage_delta(self, spine: DataFrame, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
         """Per feature of a service, how many rows of a spine differ between two modes."""

@@ -4,13 +4,14 @@ import sys
 
 import typer
 
-from penstock.cli import dev, doctor, gateway, jars, keys, node, registry
+from penstock.cli import dev, doctor, gateway, jars, keys, node, registry, training_set
 from penstock.cli.screen import fail
 from penstock.errors import PenstockError
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="A feature store on a lakehouse.")
 cli.add_typer(node.cli, name="node")
 cli.add_typer(registry.cli, name="registry")
+cli.add_typer(training_set.cli, name="training-set")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(jars.cli, name="jars")
 cli.command("gateway")(gateway.run)

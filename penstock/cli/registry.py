@@ -1,19 +1,28 @@
-"""`penstock registry`: the definitions as they are compiled."""
+"""`penstock registry`: the definitions as they are compiled, and as they were published."""
+
+import json
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 import penstock
-from penstock.cli.screen import out
-from penstock.registry.snapshot import compile_snapshot
+from penstock.cli.screen import err, out
+from penstock.offline.registry_log import find_snapshot, snapshots
+from penstock.registry.plan import diff as compare
+from penstock.registry.snapshot import Snapshot
 
-cli = typer.Typer(no_args_is_help=True, help="The project's definitions as they are compiled.")
+cli = typer.Typer(no_args_is_help=True, help="The project's definitions as they are compiled, and as they were published.")
+NOW = "now"
+NOTHING_YET = "nothing was published yet: the first publication of a view publishes the definitions with it"
+Which = Annotated[str, typer.Argument(help="a published snapshot's fingerprint, or its beginning; `now`: the definitions as they are")]
 
 
 @cli.command("list")
 def list_() -> None:
     """Views and services, with versions, owners and fingerprints."""
-    snapshot = compile_snapshot(penstock.open().project)
+    snapshot = penstock.open().snapshot
     views = _table("feature view", "entity", "features", "owner", "status", "fingerprint")
     for view in snapshot.views:
         views.add_row(view.ref, view.entity, str(len(view.features)), view.owner, view.status, view.fingerprint)
@@ -25,9 +34,56 @@ def list_() -> None:
 
 
 @cli.command()
-def show() -> None:
-    """The whole snapshot as JSON."""
-    out.print_json(compile_snapshot(penstock.open().project).to_json().decode())
+def show(which: Which = NOW) -> None:
+    """A whole snapshot as JSON."""
+    out.print_json(_snapshot(which).to_json().decode())
+
+
+@cli.command()
+def history() -> None:
+    """The snapshots that were published, newest first."""
+    known = snapshots(penstock.open().lake)
+    if not known:
+        err.print(NOTHING_YET)
+        return
+    table = _table("published at (UTC)", "snapshot", "views", "services")
+    for one in reversed(known):
+        counts = (str(len(one.snapshot.views)), str(len(one.snapshot.services)))
+        table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.fingerprint, *counts)
+    out.print(table)
+
+
+@cli.command()
+def diff(
+    before: Annotated[str, typer.Argument(help="a published snapshot's fingerprint, or its beginning; default: the newest")] = "",
+    after: Which = NOW,
+) -> None:
+    """What differs between two snapshots, and what follows from it; by default from what was published last to what is defined now."""
+    known = snapshots(penstock.open().lake)
+    if not before and not known:
+        err.print(NOTHING_YET)
+        return
+    first = find_snapshot(known, before) if before else known[-1].snapshot
+    second = _snapshot(after)
+    changes = compare(first, second)
+    if not changes:
+        out.print(f"no difference: {second.fingerprint}")
+        return
+    table = _table("what", "field", "before", "after", "means")
+    for change in changes:
+        values = (_shown(change.before), _shown(change.after)) if change.kind == "changed" else ("", change.kind)
+        table.add_row(change.what, change.field, *values, change.means)
+    out.print(table)
+    out.print(f"\n{len(changes)} change(s) from {first.fingerprint} to {second.fingerprint}")
+
+
+def _snapshot(which: str) -> Snapshot:
+    store = penstock.open()
+    return store.snapshot if which == NOW else find_snapshot(snapshots(store.lake), which)
+
+
+def _shown(value: Any) -> str:
+    return escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _table(*columns: str) -> Table:

@@ -11,6 +11,7 @@ from penstock.contract.view import FeatureView
 from penstock.offline.ingest import Fetch
 from penstock.offline.lake import feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.sources import table_name
 from penstock.offline.watermark import DAY
 from penstock.online.ledger import Publication
 from penstock.orchestration.evaluations import evaluations
@@ -44,7 +45,7 @@ def source_asset(store: Store, source: Source, partitions: dg.PartitionsDefiniti
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name="sources",
         kinds={"deltalake"},
-        owners=[_owner(source.owner)],
+        owners=[owner_of(source.owner)],
         description=source.description,
         pool=f"raw_{source.name}",
         metadata={"dagster/table_name": raw_table(source), "dagster/column_schema": _columns(source.schema)},
@@ -57,6 +58,19 @@ def source_asset(store: Store, source: Source, partitions: dg.PartitionsDefiniti
     return ingest
 
 
+def external_source(source: Source, partitions: dg.PartitionsDefinition[str]) -> dg.AssetSpec:
+    """A source that somebody else writes: shown where it stands, never materialized here."""
+    return dg.AssetSpec(
+        source_key(source),
+        partitions_def=partitions if source.table is None else None,
+        group_name="sources",
+        kinds={"deltalake" if source.table is None or source.table.format == "delta" else "parquet"},
+        owners=[owner_of(source.owner)],
+        description=source.description,
+        metadata={"dagster/table_name": table_name(source), "dagster/column_schema": _columns(source.schema)},
+    )
+
+
 def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """A view's offline rows: materialize it to compute, check and commit days of it."""
     days_before = -(-view.reach // DAY)
@@ -64,12 +78,16 @@ def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefi
 
     @dg.asset(
         key=feature_key(view),
-        deps=[dg.AssetDep(source_key(source), partition_mapping=window) for source in view.sources],
+        deps=[
+            # An external table has no partitions of ours.
+            dg.AssetDep(source_key(source), partition_mapping=window if source.table is None else None)
+            for source in view.sources
+        ],
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=view.entity.name,
         kinds={"deltalake", "pyspark"},
-        owners=[_owner(view.owner)],
+        owners=[owner_of(view.owner)],
         description=view.description,
         code_version=transformation_fingerprint(view),
         pool=POOL,
@@ -121,7 +139,7 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
         backfill_policy=dg.BackfillPolicy.single_run(),
         group_name=view.entity.name,
         kinds={"cassandra"},
-        owners=[_owner(view.owner)],
+        owners=[owner_of(view.owner)],
         description=f"{view.ref} as readers get it",
         pool=POOL,
         metadata={"dagster/table_name": f"online_{view.entity.name}"},
@@ -145,7 +163,8 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
     return publish
 
 
-def _owner(owner: str) -> str:
+def owner_of(owner: str) -> str:
+    """An owner as Dagster takes it: a mail address, or `team:<name>`."""
     return owner if "@" in owner else f"team:{owner}"
 
 

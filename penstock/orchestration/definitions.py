@@ -8,9 +8,11 @@ import dagster as dg
 
 from penstock.contract.source import Source
 from penstock.offline.ingest import Fetch
-from penstock.orchestration.assets import contract_check, feature_asset, online_asset, source_asset
+from penstock.orchestration.assets import contract_check, external_source, feature_asset, online_asset, source_asset
+from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import publish_sensor
+from penstock.orchestration.training import training_asset, training_key
 from penstock.store import Store, open
 
 PUBLISH_JOB, REFRESH_JOB = "publish_online", "refresh"
@@ -38,17 +40,26 @@ def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
     sources = [source_asset(store, source, partitions, ingest[source.name]) for source in ingested]
     features = [feature_asset(store, view, partitions) for view in store.project.views]
     online = [online_asset(store, view, partitions) for view in store.project.views]
+    training = [training_asset(store, service) for service in store.project.services]
     return dg.Definitions(
-        assets=[*sources, *features, *online],
-        asset_checks=[contract_check(store, view, partitions) for view in store.project.views],
+        assets=[*sources, *_external_sources(store, ingest, partitions), *features, *online, *training],
+        asset_checks=[
+            *[contract_check(store, view, partitions) for view in store.project.views],
+            *[check for view in store.project.views for check in health_checks(store, view)],
+        ],
         jobs=[
+            *[dg.define_asset_job(f"training_{s.name}", selection=[training_key(s)]) for s in store.project.services],
             dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
         ],
         schedules=[_refresh_schedule(store, ingested)],
-        sensors=[publish_sensor(store, PUBLISH_JOB)],
+        sensors=[publish_sensor(store, PUBLISH_JOB), health_sensor(store)],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )
+
+
+def _external_sources(store: Store, ingest: Mapping[str, Fetch], partitions: dg.PartitionsDefinition[str]) -> list[dg.AssetSpec]:
+    return [external_source(source, partitions) for source in store.project.sources if source.name not in ingest]
 
 
 def _refresh_schedule(store: Store, ingested: Sequence[Source]) -> dg.ScheduleDefinition:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from pyspark.sql import DataFrame, SparkSession
@@ -20,6 +20,7 @@ from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.point_in_time.history import history_of
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.registry.snapshot import contract_fingerprint
+from penstock.training_set.split import parse_split, with_split
 
 MANIFEST_FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -52,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         rows, spine_rows: equal, always.
+        split: how its rows are split, see `training_set.split`; empty: they are not.
         content: order-independent hash of all values.
     """
 
@@ -62,9 +64,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     service: str
     contract: str
+    split: str
     spine: str
     spine_content: str
     spine_rows: int
+    spine_columns: list[str]
     rows: int
     table: str
     columns: list[tuple[str, str]]
@@ -85,7 +89,16 @@ def view_tables(spark: SparkSession, lake: Lake, service: FeatureService) -> lis
 
 
 def build(
-    spark: SparkSession, lake: Lake, service: FeatureService, spine: DataFrame, *, name: str, mode: Mode, clock: Clock, spine_text: str = ""
+    spark: SparkSession,
+    lake: Lake,
+    service: FeatureService,
+    spine: DataFrame,
+    *,
+    name: str,
+    mode: Mode,
+    clock: Clock,
+    split: str = "",
+    spine_text: str = "",
 ) -> Manifest:
     """Join a spine with a service's features and keep the result.
 
@@ -96,15 +109,19 @@ def build(
         name: the training set's name; each build has an id of its own below it.
         mode: what counts as known.
         clock: tells when it was built.
+        split: see `training_set.split`; it adds a column `split`.
         spine_text: where the spine came from, for the manifest.
 
     Returns:
         The manifest, also written as `training/<name>/<id>/manifest.json`.
 
     Raises:
-        SpineError: the spine lacks a key, or has no rows; or a view was never computed.
+        SpineError: the spine lacks a key, or has no rows; the mode or the split is none; or a view was never computed.
     """
     require_name(name, "training set")
+    if mode not in get_args(Mode):
+        raise SpineError(f"mode '{mode}': expected one of {', '.join(get_args(Mode))}")
+    wanted_split = parse_split(split) if split else None
     tables = view_tables(spark, lake, service)
     spine = spine.cache()
     try:
@@ -112,11 +129,13 @@ def build(
         if not spine_rows:
             raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
         joined = join(spark, spine, [table for table, _ in tables], mode)
+        if wanted_split is not None:
+            joined = with_split(joined, wanted_split)
         inputs = [_input(spine, table, version, mode, spine_rows) for table, version in tables]
         now = clock.now()
         contract = contract_fingerprint(service)
         fingerprint = digest(
-            [name, mode, contract, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]]
+            [name, mode, contract, split, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]]
         )
         identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{mode}-{fingerprint[:8]}"
         table = f"training/{name}/{identity}"
@@ -135,9 +154,11 @@ def build(
         mode=mode,
         service=service.name,
         contract=contract,
+        split=split,
         spine=spine_text,
         spine_content=spine_content,
         spine_rows=spine_rows,
+        spine_columns=spine.columns,
         rows=rows,
         table=table,
         columns=[(column, dtype) for column, dtype in joined.dtypes],

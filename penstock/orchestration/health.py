@@ -1,0 +1,108 @@
+"""Alarms in the UI: is a view fresh, and is all of it computed by today's code?
+
+`freshness` stands on the online asset and runs after each publication, `code_version` on the feature asset and
+runs after each computation. Time passes between runs and code changes without one, so a sensor judges both
+every minute, and reports what has changed since it last did.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from penstock.contract.view import FeatureView
+from penstock.offline.lake import feature_table
+from penstock.offline.logs import attempts
+from penstock.orchestration.assets import feature_key, online_key
+from penstock.quality.freshness import computed_by_other_code, freshness
+from penstock.store import Store
+
+FRESHNESS, CODE_VERSION = "freshness", "code_version"
+_EVERY_S = 60
+
+
+def judge_freshness(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
+    """Whether what is online of a view is complete to within its SLA."""
+    found = freshness(view, store.online(view).values(), store.clock.now())
+    metadata: dict[str, Any] = {"sla": str(found.sla), "age": "nothing is online" if found.age is None else str(found.age)}
+    if found.complete_until is not None:
+        metadata["complete_until"] = dg.MetadataValue.timestamp(found.complete_until)
+    return _evaluation(online_key(view), FRESHNESS, found.kept, metadata)
+
+
+def judge_code_version(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
+    """Whether every committed day of a view was computed by the code that is defined now."""
+    days = computed_by_other_code(view, attempts(store.lake, feature_table(view)))
+    metadata: dict[str, Any] = {"days_by_other_code": len(days)}
+    if days:
+        metadata |= {"first": days[0].isoformat(), "last": days[-1].isoformat(), "what_to_do": "materialize these days"}
+    return _evaluation(feature_key(view), CODE_VERSION, not days, metadata)
+
+
+def _evaluation(key: dg.AssetKey, check: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key, check_name=check, passed=passed, metadata=metadata, severity=dg.AssetCheckSeverity.WARN, blocking=False
+    )
+
+
+def _result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=evaluation.passed, metadata=evaluation.metadata, severity=evaluation.severity)
+
+
+def health_checks(store: Store, view: FeatureView) -> list[dg.AssetChecksDefinition]:
+    """The two checks of a view."""
+
+    @dg.asset_check(asset=online_key(view), name=FRESHNESS, description="what is online is complete to within the view's freshness SLA")
+    def fresh() -> dg.AssetCheckResult:
+        return _result(judge_freshness(store, view))
+
+    @dg.asset_check(asset=feature_key(view), name=CODE_VERSION, description="every day was computed by the code that is defined now")
+    def code() -> dg.AssetCheckResult:
+        return _result(judge_code_version(store, view))
+
+    return [fresh, code]
+
+
+def health_sensor(store: Store) -> dg.SensorDefinition:
+    """Judges all views every minute; an hour after it was last said, the same is said again."""
+
+    @dg.sensor(
+        name="health",
+        asset_selection=dg.AssetSelection.checks(
+            *[dg.AssetCheckKey(online_key(view), FRESHNESS) for view in store.project.views],
+            *[dg.AssetCheckKey(feature_key(view), CODE_VERSION) for view in store.project.views],
+        ),
+        minimum_interval_seconds=_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="says which views are late, and which were computed by older code",
+    )
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        judged = list(_judge_all(store, store.project.views))
+        news, cursor = changed(judged, context.cursor, store.clock.now())
+        bad = [f"{e.asset_key.path[-1]}: {e.check_name}" for e in judged if not e.passed]
+        why = dg.SkipReason("all is well" if not bad else "alarms: " + ", ".join(bad))
+        return dg.SensorResult(asset_events=news, cursor=cursor, skip_reason=why)
+
+    return look
+
+
+def _judge_all(store: Store, views: Sequence[FeatureView]) -> Iterator[dg.AssetCheckEvaluation]:
+    for view in views:
+        if store.online(view):  # a view that was never published is not late, it is not there
+            yield judge_freshness(store, view)
+        if store.lake.version(feature_table(view)) is not None:
+            yield judge_code_version(store, view)
+
+
+def changed(judged: Sequence[dg.AssetCheckEvaluation], cursor: str | None, now: datetime) -> tuple[list[dg.AssetCheckEvaluation], str]:
+    """Those that differ from what was said last, or all if that is an hour old; and the cursor to go on with."""
+    said: dict[str, bool] = {}
+    hour = now.strftime("%Y-%m-%dT%H")
+    if cursor is not None:
+        last = json.loads(cursor)
+        said = last["said"] if last["hour"] == hour else {}
+    verdicts = {f"{e.asset_key.to_user_string()}:{e.check_name}": e for e in judged}
+    news = [e for name, e in verdicts.items() if said.get(name) != e.passed]
+    return news, json.dumps({"hour": hour, "said": {name: e.passed for name, e in verdicts.items()}})

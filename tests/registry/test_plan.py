@@ -1,0 +1,77 @@
+"""What a change of definitions means, and the history of what was published."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.contract import FeatureService, hours
+from penstock.errors import RegistryError
+from penstock.offline.lake import Lake
+from penstock.offline.registry_log import find_snapshot, log_snapshot, snapshots
+from penstock.registry.plan import diff
+from penstock.registry.project import Project
+from penstock.registry.snapshot import Snapshot, compile_snapshot
+from tests.world import MONDAY, view_of_orders
+
+
+def snapshot(**changes: Any) -> Snapshot:
+    view = view_of_orders(**changes)
+    return compile_snapshot(Project("shop", (view,), (FeatureService("spend", views=[view], owner="ml"),)))
+
+
+def said(before: Snapshot, after: Snapshot) -> set[tuple[str, str, str]]:
+    return {(change.what, change.field, change.means) for change in diff(before, after)}
+
+
+def test_equal_definitions_do_not_differ() -> None:
+    assert diff(snapshot(), snapshot()) == []
+
+
+def test_a_description_changes_no_value_and_says_so() -> None:
+    (change,) = diff(snapshot(), snapshot(description="what they spent last"))
+    assert (change.what, change.kind, change.field) == ("feature view last_order@1", "changed", "description")
+    assert (change.before, change.after, change.means) == ("", "what they spent last", "")
+
+
+def test_a_shorter_ttl_outdates_the_partitions_and_the_contract() -> None:
+    assert said(snapshot(), snapshot(ttl=hours(24))) == {
+        ("feature view last_order@1", "ttl_us", "values expire at another age, online and in training"),
+        ("feature view last_order@1", "fingerprint", "its partitions are outdated: compute them again"),
+        ("feature service spend", "contract", "clients that pinned the old contract get ContractMismatch"),
+    }
+
+
+def test_a_new_version_is_a_view_beside_the_old_one() -> None:
+    changes = diff(snapshot(), snapshot(version=2))
+    assert {(c.what, c.kind) for c in changes if c.what.startswith("feature view")} == {
+        ("feature view last_order@1", "removed"),
+        ("feature view last_order@2", "added"),
+    }
+
+
+def test_nested_fields_are_named_by_their_path() -> None:
+    from penstock.contract import Feature
+
+    fields = {c.field for c in diff(snapshot(), snapshot(features=[Feature("amount", "float64", unit="dollar", minimum=0)]))}
+    assert "features.amount.unit" in fields
+    assert ("feature view last_order@1", "schema_id", "refused: the features of a version do not change; raise its version") in said(
+        snapshot(), snapshot(features=[Feature("amount", "int64", unit="euro")])
+    )
+
+
+def test_the_history_holds_each_published_snapshot_once_until_it_changes(tmp_path: Path) -> None:
+    lake, first, second = Lake(str(tmp_path)), snapshot(), snapshot(description="new")
+    assert snapshots(lake) == []
+    appended = [log_snapshot(lake, one, MONDAY + timedelta(hours=n)) for n, one in enumerate([first, first, second, first])]
+    assert appended == [True, False, True, True]
+    known = snapshots(lake)
+    assert [(one.at, one.snapshot) for one in known] == [
+        (MONDAY, first),
+        (MONDAY + timedelta(hours=2), second),
+        (MONDAY + timedelta(hours=3), first),
+    ]
+    assert find_snapshot(known, second.fingerprint[:6]) == second
+    with pytest.raises(RegistryError, match="0 published snapshots have a fingerprint that begins with 'nope'"):
+        find_snapshot(known, "nope")
