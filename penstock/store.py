@@ -26,6 +26,7 @@ from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
+from penstock.point_in_time.preview import Sample, preview
 from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication.due import Due, due
 from penstock.publication.publish import Connect, Published, publish, with_store
@@ -137,6 +138,12 @@ class Store:
     def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
         """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""
         return join(self.spark, spine, self._tables(service), mode)
+
+    def preview(
+        self, view: FeatureView, keys_or_spine: Sample | None = None, *, first: date | None = None, last: date | None = None
+    ) -> DataFrame:
+        """A view on a sample, computed by production's code and written nowhere; see `point_in_time.preview.preview`."""
+        return preview(self.spark, self.lake, view, keys_or_spine, self.clock.now(), first, last)
 
     def training_set(
         self, name: str, spine: DataFrame, service: str, *, mode: Mode = "observed", split: str = "", spine_text: str = ""

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from penstock.cli import dev, doctor, gateway, jars, keys, node, registry, training_set
+from penstock.cli import backfill, dev, doctor, gateway, init, jars, keys, node, registry, training_set
 from penstock.cli.screen import fail
 from penstock.errors import PenstockError
 
@@ -16,6 +16,8 @@ cli.add_typer(keys.cli, name="keys")
 cli.add_typer(jars.cli, name="jars")
 cli.command("gateway")(gateway.run)
 cli.command("dev")(dev.run)
+cli.command("backfill")(backfill.run)
+cli.command("init")(init.run)
 cli.command("doctor")(doctor.run)
 
 

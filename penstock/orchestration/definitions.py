@@ -35,6 +35,8 @@ def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str =
 
 
 def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
+    if not store.project.views:
+        return dg.Definitions()  # a new project: nothing to run yet
     partitions = daily_partitions(store.settings)
     ingested = [source for source in store.project.sources if source.name in ingest]
     sources = [source_asset(store, source, partitions, ingest[source.name]) for source in ingested]

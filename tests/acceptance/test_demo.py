@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from penstock.as_of import as_of
+from penstock.offline.lake import feature_table, raw_table
 from penstock.orchestration.stack import Stack
 from penstock.point_in_time.history import history_of
 from penstock.registry.project import load_project
+from penstock.runtime.spark import spark_session
 from penstock.sdk import FeatureClient
 from tests.project import Project
 from tests.world import feature_rows
@@ -31,7 +33,12 @@ def demo(project: Project, now: datetime) -> dict[str, Any]:
 
 
 def versions(project: Project) -> dict[str, int | None]:
-    return {table: project.lake.version(table) for table in ("raw/arrivals", "features/carrier_origin_delays/v1")}
+    definitions = load_project("feature_assets")
+    tables = [*map(raw_table, definitions.sources), *map(feature_table, definitions.views)]
+    found = {table: project.lake.version(table) for table in tables}
+    assert len(found) == 10
+    assert None not in found.values()
+    return found
 
 
 def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_path: Path) -> None:
@@ -39,12 +46,16 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     first = demo(project, NOW)
     assert project.processes() == []
     assert set(first) == KEYS
-    assert first["publications"]["partitions"] == {"carrier_origin_delays@1": 2}
+    views = load_project("feature_assets").views
+    assert first["publications"]["partitions"] == {view.ref: 2 for view in views}
+    assert sum(len(view.features) for view in views) >= 30
     assert set(first["publications"]["runs"].values()) == {"SUCCESS"}
     statuses = [feature["status"] for flight in first["online_sample"] for feature in flight["features"].values()]
     assert statuses.count("PRESENT") >= 0.8 * len(statuses) > 0
     assert first["training_set"]["event"]["rows"] == first["training_set"]["observed"]["rows"] > 1000
-    assert all(delta["differ"] > 0 for delta in first["leakage_delta"].values())
+    leaks = {name: delta["differ"] > 0 for name, delta in first["leakage_delta"].items()}
+    assert len(leaks) == sum(len(view.features) for view in views)
+    assert all(leak for name, leak in leaks.items() if name.startswith("carrier_origin_delays__"))
 
     before = versions(project)
     again = demo(project, NOW)
@@ -54,30 +65,34 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
 
     later = demo(project, NOW + timedelta(hours=1))
     assert later["rows"]["raw/arrivals"] > first["rows"]["raw/arrivals"]
-    assert later["training_set"]["observed"]["rows_by_rule"]["carrier_origin_delays@1"]["ledger"] > 0
+    by_rule = later["training_set"]["observed"]["rows_by_rule"]
+    assert {view.ref: by_rule[view.ref]["ledger"] > 0 for view in views} == {view.ref: True for view in views}
     require_what_the_rule_gives(project, NOW + timedelta(hours=1))
     assert project.processes() == []
 
 
 def require_what_the_rule_gives(project: Project, now: datetime) -> None:
-    """Over the real gateway, every key's values are those of the rule on the offline table at that time."""
-    settings = project.settings(now)
-    lake, view = project.lake, load_project("feature_assets").view("carrier_origin_delays")
-    from penstock.runtime.spark import spark_session
-
-    keys = feature_rows(spark_session(settings), lake, view)
-    history = history_of(lake, view)
-    present = 0
+    """Over the real gateway, all values of 1,000 flights are those the rule gives on the offline tables at that time."""
+    settings, lake = project.settings(now), project.lake
+    service = load_project("feature_assets").service("arrival_delay")
+    tables = {view: (feature_rows(spark_session(settings), lake, view), history_of(lake, view)) for view in service.selection}
+    columns = list(service.join_keys)
+    flights = lake.dataset("raw/arrivals").to_table(columns=columns).group_by(columns).aggregate([]).drop_null().to_pylist()[:1000]
+    assert len(flights) == 1000
     with Stack(settings) as stack:
         stack.cassandra()
         url, api_key = stack.gateway()
-        with FeatureClient(url, api_key=api_key, timeout_s=30) as client:
-            entities = [dict(zip(view.entity.join_keys, key, strict=True)) for key in keys]
-            result = client.features("arrival_delay", entities)
-    for row, (key, rows) in zip(result.rows, keys.items(), strict=True):
-        expected = as_of(rows, now, ttl=view.ttl, mode="restated", history=history)
-        served = tuple(value.value for value in row.values())
-        assert served == ((None,) * len(view.features) if expected is None else expected.values), key
-        present += sum(value.status == "PRESENT" for value in row.values())
-    assert len(keys) > 30
-    assert present >= 0.8 * len(keys) * len(view.features)
+        with FeatureClient(url, api_key=api_key, timeout_s=60) as client:
+            served = [row for n in (0, 500) for row in client.features("arrival_delay", flights[n : n + 500]).rows]
+    compared = present = 0
+    for flight, row in zip(flights, served, strict=True):
+        for view, (rows, history) in tables.items():
+            key = tuple(flight[name] for name in view.entity.join_keys)
+            expected = as_of(rows.get(key, []), now, ttl=view.ttl, mode="restated", history=history)
+            values = [row[f"{view.name}__{name}"] for name in view.feature_names]
+            wanted = (None,) * len(values) if expected is None else expected.values
+            assert tuple(value.value for value in values) == wanted, (view.ref, key)
+            compared += len(values)
+            present += sum(value.status == "PRESENT" for value in values)
+    assert compared == 1000 * 36
+    assert present >= 0.8 * compared

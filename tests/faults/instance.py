@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import psutil
 
+from penstock.contract import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts, newest, passed, publications
 from penstock.online.cassandra import CassandraStore
@@ -46,7 +47,7 @@ def facts(name, start, end, known_by):
     return table.set_column(table.column_names.index("arr_delay_min"), "arr_delay_min", delays)
 
 
-FETCH = {"arrivals": facts}
+FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": facts}
 """
 
 
@@ -57,7 +58,11 @@ class Instance:
         self.project, self.now, self.control = project, now, control
         self.gateway_url, self.api_key = gateway
         self.settings = project.settings(now)
-        self.view = load_project("feature_assets").view("carrier_origin_delays")
+        self.definitions = load_project("feature_assets")
+        self.views = self.definitions.views
+        self.view = self.definitions.view("carrier_origin_delays")  # the one at whose worst points runs are killed
+        self.source_keys = [["sources", source.name] for source in self.definitions.sources]
+        self.feature_keys = [["features", view.name] for view in self.views]
         self.source_key, self.feature_key = ["sources", "arrivals"], ["features", self.view.name]
         self.usual_s = (0.0, 0.0)  # how long a computing and a publishing run of a day take
 
@@ -74,20 +79,27 @@ class Instance:
     def run(self, *assets: list[str], first: date, last: date) -> None:
         self.control.wait(self.control.launch(assets, first, last), at_most=AT_MOST)
 
-    def computed(self) -> set[date]:
-        """Days whose newest attempt passed."""
-        return set(newest(attempts(self.project.lake, feature_table(self.view)), passed))
+    def computed(self, view: FeatureView | None = None) -> set[date]:
+        """Days whose newest attempt passed: of a view, or of all of them."""
+        of = self.views if view is None else (view,)
+        return set.intersection(*(set(newest(attempts(self.project.lake, feature_table(one)), passed)) for one in of))
 
     def ledger(self) -> list[Publication]:
-        return with_store(self.connect, lambda store: store.publications(self.view.name, self.view.version))
+        """Of all views."""
+
+        async def read(store: OnlineStore) -> list[Publication]:
+            return [row for view in self.views for row in await store.publications(view.name, view.version)]
+
+        return with_store(self.connect, read)
 
     def copied(self) -> list[Publication]:
-        """The ledger's copy in the lake."""
-        return publications(self.project.lake, self.view.name, self.view.version)
+        """The ledger's copy in the lake, of all views."""
+        return [row for view in self.views for row in publications(self.project.lake, view.name, view.version)]
 
-    def wait_until_published(self, *days: date) -> None:
-        wanted = {*days}
-        until(lambda: {row.partition for row in self.copied()}, wanted.issubset, at_most=AT_MOST, what=f"publication of {days}")
+    def wait_until_published(self, *days: date, views: Sequence[FeatureView] | None = None) -> None:
+        """Until these days of some views, by default of all, are readable and no run is under way."""
+        wanted = {(view.name, day) for view in (self.views if views is None else views) for day in days}
+        until(lambda: {(row.view, row.partition) for row in self.copied()}, wanted.issubset, at_most=AT_MOST, what=f"publication of {days}")
         self.wait_until_quiet()
 
     def wait_until_quiet(self) -> None:
@@ -142,7 +154,7 @@ class Instance:
         victim = Victim(self.pid_of(run_id))
 
         async def watch(store: OnlineStore) -> float:
-            await store.prepare([self.view.entity.name])
+            await store.prepare([view.entity.name for view in self.views])
             while victim.alive and not await is_so(store):
                 await asyncio.sleep(0.005)
             return victim.kill()

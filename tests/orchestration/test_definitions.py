@@ -1,6 +1,7 @@
-"""The flights project in a real Dagster instance: range runs, verdicts per partition, and what the sensor asks for."""
+"""A view of flights in a real Dagster instance: range runs, verdicts per partition, what the sensors say, training sets."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from jobs.flights_data import facts
+from jobs.ingest import FETCH
 from penstock.config import Settings
 from penstock.offline.ingest import Fetch
 from penstock.orchestration import definitions
+from penstock.orchestration.health import changed
 from penstock.orchestration.partitions import range_tags
 
 pytestmark = pytest.mark.real
@@ -24,19 +27,41 @@ NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
 TODAY = NOW.date()
 DAY = timedelta(days=1)
 VIEW = "carrier_origin_delays"
+TRAINING = dg.AssetKey(["training", "delays"])
 SOURCE, FEATURES, ONLINE = dg.AssetKey(["sources", "arrivals"]), dg.AssetKey(["features", VIEW]), dg.AssetKey(["online", VIEW])
 
 
+ONE_VIEW = """
+from feature_assets.carrier_origin_delays import VIEW
+from penstock.contract import FeatureService
+
+delays = FeatureService("delays", views=[VIEW], owner="ml")
+"""
+
+
 class Project:
-    """The flights project over a lake of its own, in an instance of its own."""
+    """One view of the flights project over a lake of its own, in an instance of its own."""
 
     def __init__(self, instance: dg.DagsterInstance, fetch: Fetch) -> None:
         self.instance = instance
-        self.defs = definitions(ROOT, ingest={"arrivals": fetch})
+        self.defs = definitions(ROOT, ingest={"arrivals": fetch}, package="one_view_assets")
 
     def materialize(self, *keys: dg.AssetKey, first: Any, last: Any) -> dg.ExecuteInProcessResult:
+        return self._execute(keys, tags=range_tags(first, last))
+
+    def train(self, **config: str) -> dg.ExecuteInProcessResult:
+        return self._execute([TRAINING], run_config={"ops": {TRAINING.to_python_identifier(): {"config": config}}})
+
+    def _execute(self, keys: Sequence[dg.AssetKey], **options: Any) -> dg.ExecuteInProcessResult:
         job = self.defs.resolve_implicit_global_asset_job_def().get_subset(asset_selection=set(keys))
-        return job.execute_in_process(instance=self.instance, tags=range_tags(first, last), raise_on_error=False)
+        return job.execute_in_process(instance=self.instance, raise_on_error=False, **options)
+
+    def alarm(self, key: dg.AssetKey, check: str) -> bool | None:
+        """Whether an unpartitioned check passed last; None: it never ran."""
+        name = dg.AssetCheckKey(key, check)
+        found = self.instance.event_log_storage.get_latest_asset_check_execution_by_key([name])
+        evaluation = found[name].evaluation if name in found else None
+        return None if evaluation is None else evaluation.passed
 
     def verdicts(self, keys: list[str]) -> dict[str, AssetCheckExecutionRecordStatus]:
         """Partition → status, as the UI's checks tab reads it."""
@@ -45,8 +70,8 @@ class Project:
         )
         return {info.partition_key: info.latest_execution_status for info in found}
 
-    def tick(self) -> Any:
-        sensor = self.defs.resolve_sensor_def("publish")
+    def tick(self, name: str = "publish") -> Any:
+        sensor = self.defs.resolve_sensor_def(name)
         context = dg.build_sensor_context(instance=self.instance, repository_def=self.defs.get_repository_def())
         return sensor.evaluate_tick(context)
 
@@ -57,6 +82,12 @@ def project(spark: Any, cassandra_settings: Settings, tmp_path: Path, monkeypatc
     monkeypatch.setenv("PENSTOCK_LAKE__PATH", str(tmp_path / "lake"))
     monkeypatch.setenv("PENSTOCK_CASSANDRA__DATA", cassandra_settings.cassandra.data)
     monkeypatch.setenv("PENSTOCK_CASSANDRA__KEYSPACE", f"dagster_{crc32(str(tmp_path).encode())}")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in (("__init__", ""), ("delays", ONE_VIEW)):
+        (tmp_path / "one_view_assets").mkdir(exist_ok=True)
+        (tmp_path / "one_view_assets" / f"{name}.py").write_text(text)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "one_view_assets"]:
+        monkeypatch.delitem(sys.modules, name)
     with dg.instance_for_test() as instance:
         yield Project(instance, facts)
 
@@ -105,17 +136,73 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     result = project.materialize(ONLINE, first=days[1], last=days[2])
     assert result.success
     (last, *_) = result.asset_materializations_for_node(ONLINE.to_python_identifier())
-    assert last.metadata["services"].value == "arrival_delay"
+    assert last.metadata["services"].value == "delays"
     assert project.tick().skip_message == "all that is committed is online"
+    assert project.alarm(ONLINE, "freshness") is True
+    assert project.alarm(FEATURES, "code_version") is True
+    said = project.tick("health")
+    assert (said.skip_message, len(said.asset_events)) == ("all is well", 2)
 
 
-def test_the_graph_leads_from_source_to_features_to_online_with_owners_and_kinds(project: Project) -> None:
-    graph = project.defs.resolve_asset_graph()
+def test_a_training_set_is_materialized_with_a_launch_config(project: Project) -> None:
+    assert project.materialize(SOURCE, first=TODAY - 8 * DAY, last=TODAY).success
+    assert project.materialize(FEATURES, first=TODAY - DAY, last=TODAY).success
+    query = (
+        "SELECT carrier, origin, sched_dep_time AS event_time, arr_delay_min > 15 AS late "
+        f"FROM {{arrivals}} WHERE sched_dep_time >= TIMESTAMP '{TODAY - DAY}T00:00:00Z'"
+    )
+    done = project.train(query=query, mode="assumed", split="hash:0.2:carrier")
+    assert done.success
+    (made,) = done.asset_materializations_for_node(TRAINING.to_python_identifier())
+    assert made.metadata["dagster/row_count"].value > 1000
+    assert (made.metadata["mode"].value, made.metadata["split"].value) == ("assumed", "hash:0.2:carrier")
+    table = made.metadata["dagster/table_name"].value
+    again = project.train(table=table, mode="assumed")  # a table of the lake as the spine: its columns are there already
+    assert not again.success
+    assert "the spine already has column(s) carrier_origin_delays__" in str(again.get_step_failure_events()[0].step_failure_data.error)
+    assert not project.train().success  # neither query nor table
+
+
+def test_what_is_late_and_what_older_code_computed_is_an_alarm_said_once_an_hour() -> None:
+    def said(**passed: bool) -> list[dg.AssetCheckEvaluation]:
+        return [dg.AssetCheckEvaluation(asset_key=ONLINE, check_name=name, passed=ok, metadata={}) for name, ok in passed.items()]
+
+    first, cursor = changed(said(freshness=True, code_version=True), None, NOW)
+    assert len(first) == 2
+    nothing, cursor = changed(said(freshness=True, code_version=True), cursor, NOW + timedelta(minutes=5))
+    assert nothing == []
+    (late,), cursor = changed(said(freshness=False, code_version=True), cursor, NOW + timedelta(minutes=6))
+    assert (late.check_name, late.passed) == ("freshness", False)
+    hourly, _ = changed(said(freshness=False, code_version=True), cursor, NOW + timedelta(hours=1))
+    assert len(hourly) == 2
+
+
+def test_the_graph_leads_from_sources_to_features_to_online_and_to_training_with_owners_and_kinds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PENSTOCK_CLOCK__NOW", NOW.isoformat())
+    defs = definitions(ROOT, ingest=FETCH)
+    graph = defs.resolve_asset_graph()
     assert graph.get(FEATURES).parent_keys == {SOURCE}
     assert graph.get(ONLINE).parent_keys == {FEATURES}
+    turnaround = dg.AssetKey(["features", "aircraft_turnaround"])
+    assert graph.get(turnaround).parent_keys == {SOURCE, dg.AssetKey(["sources", "departures"])}
+    assert graph.get(dg.AssetKey(["training", "arrival_delay"])).parent_keys == {
+        key for key in graph.get_all_asset_keys() if key.path[0] == "features"
+    }
+    assert len({key for key in graph.get_all_asset_keys() if key.path[0] == "online"}) == 6
     assert graph.get(FEATURES).kinds == {"deltalake", "pyspark"}
     assert graph.get(ONLINE).kinds == {"cassandra"}
     assert graph.get(FEATURES).owners == ["team:flight-ops"]
     assert graph.get(FEATURES).group_name == graph.get(ONLINE).group_name == "carrier_origin"
     assert graph.get(FEATURES).partitions_def.get_last_partition_key() == TODAY.isoformat()
-    dg.Definitions.validate_loadable(project.defs)
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_a_source_that_is_not_ingested_here_is_shown_and_never_materialized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_CLOCK__NOW", NOW.isoformat())
+    defs = definitions(ROOT, ingest={})
+    graph = defs.resolve_asset_graph()
+    assert not graph.get(SOURCE).is_materializable
+    assert graph.get(FEATURES).parent_keys == {SOURCE}
+    dg.Definitions.validate_loadable(defs)
