@@ -6,6 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import urlsplit
 
 from penstock.clock import MICROSECOND
 from penstock.contract.rules import require_name
@@ -64,6 +65,9 @@ class External:
     def __post_init__(self) -> None:
         if not self.location:
             raise ContractError("external table: no location; give a folder, a file or a URI")
+        if "@" in urlsplit(self.location).netloc:
+            # Not repeated: what stands before the @ is a secret, and a location goes into the registry, logs and manifests.
+            raise ContractError("external table: its location holds credentials (…@…); give them by the environment of the processes")
 
 
 def delta(location: str) -> External:

@@ -33,6 +33,7 @@ class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
     event_time: str
     availability_column: str | None
     availability_at_most_us: int
+    table: tuple[str, str] | None
     pii: dict[str, str]
     description: str
 
@@ -157,6 +158,7 @@ def compile_snapshot(project: Project) -> Snapshot:
                 event_time=s.event_time,
                 availability_column=s.availability.column,
                 availability_at_most_us=_us(s.availability.at_most),
+                table=None if s.table is None else (s.table.format, s.table.location),
                 pii={column: str(pii) for column, pii in sorted(s.pii.items())},
                 description=s.description,
             )

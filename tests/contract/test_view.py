@@ -25,6 +25,7 @@ from penstock.contract import (
     hours,
     mean,
     minutes,
+    parquet,
     serve_stale,
 )
 from penstock.contract.fingerprint import schema_id, transformation_fingerprint
@@ -139,6 +140,11 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
         Source("orders", schema={"customer": "string"}, owner="shop")
     with pytest.raises(ContractError, match="'known' must be a timestamp"):
         Source("orders", schema=orders.schema, owner="shop", availability=available_at("known", at_most=hours(1)))
+    with pytest.raises(ContractError, match="no location"):
+        parquet("")
+    with pytest.raises(ContractError, match="holds credentials") as secret:
+        delta("s3://me:hunter2@bucket/orders")
+    assert "hunter2" not in str(secret.value)
     with pytest.raises(ContractError, match="has no feature 'tips'"):
         FeatureService("s", views={view(): ["tips"]}, owner="ml")
     with pytest.raises(ContractError, match="is not a function made with def"):

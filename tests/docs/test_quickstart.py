@@ -2,18 +2,26 @@
 
 import ast
 import importlib
+import json
+import os
 import re
-import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from penstock.registry.project import load_project
-from penstock.registry.snapshot import compile_snapshot
+from penstock.config import load_settings
+from penstock.orchestration.control import Control, until
+from penstock.orchestration.stack import Stack
+from tests.project import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r"^```python( requires-server)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+AT_MOST = timedelta(minutes=5)
 
 
 def blocks(page: Path) -> list[tuple[bool, str]]:
@@ -21,25 +29,91 @@ def blocks(page: Path) -> list[tuple[bool, str]]:
     return [(bool(server), code) for server, code in FENCE.findall(page.read_text())]
 
 
-def test_a_view_added_as_the_quickstart_says_is_part_of_the_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    view, service, refused = [code for server, code in blocks(ROOT / "docs" / "quickstart.md") if not server]
-    shutil.copytree(ROOT / "feature_assets", tmp_path / "feature_assets")
-    (tmp_path / "feature_assets" / "origin_traffic.py").write_text(view)
-    (tmp_path / "feature_assets" / "services.py").write_text(service)
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "feature_assets"]:
-        monkeypatch.delitem(sys.modules, name)
-    importlib.invalidate_caches()
-    project = load_project("feature_assets")
-    assert {v.ref for v in project.views} == {"carrier_origin_delays@1", "origin_traffic@1"}
-    (entry,) = compile_snapshot(project).services
-    assert [selection.view for selection in entry.selection] == ["carrier_origin_delays", "origin_traffic"]
-    exec(compile(view + refused, "quickstart", "exec"), {})
-    assert "above the total of 0:30:00" in capsys.readouterr().out
-    for name in [name for name in sys.modules if name.partition(".")[0] == "feature_assets"]:
-        monkeypatch.delitem(sys.modules, name)
+class Shop:
+    """The project that the quickstart makes, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data, self.view, self.ask, self.look, self.refused = [code for _, code in blocks(ROOT / "docs" / "quickstart.md")]
+        self.folder = folder / "shop"
+        self._run(folder, "-m", "penstock.cli.main", "init", "shop")
+        self.python(self.data)
+        (self.folder / "feature_assets" / "spending.py").write_text(self.view)
+
+    def python(self, code: str) -> str:
+        """What a block prints when it runs in the project's folder."""
+        return self._run(self.folder, "-c", code)
+
+    def penstock(self, *arguments: str) -> str:
+        """What a command prints."""
+        return self._run(self.folder, "-m", "penstock.cli.main", *arguments)
+
+    def _run(self, folder: Path, *arguments: str) -> str:
+        env = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+        done = subprocess.run([sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @contextmanager
+    def running(self) -> Iterator[tuple[Control, str, str]]:
+        """The project under `penstock dev`, on ports of its own: Dagster, and the gateway's address and key."""
+        local = self.folder / "conf" / "local.yaml"
+        with local.open("a") as out:
+            out.write(
+                f"  port: {free_port()}\n  publish_every_s: 2\ncassandra: {{port: {free_port()}}}\ngateway: {{port: {free_port()}}}\n"
+            )
+        with Stack(load_settings(self.folder)) as stack:
+            stack.cassandra()
+            control = stack.dagster()
+            yield control, *stack.gateway()
+
+
+def test_the_project_that_init_writes_is_right_and_takes_the_quickstarts_view(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    assert len(shop.view.splitlines()) <= 40
+    assert "spending@1" in shop.penstock("registry", "list")
+    assert shop._run(shop.folder, "-m", "pytest", "-q").startswith("..")
+    assert json.loads(shop.penstock("registry", "show"))["sources"][0]["table"] == ["parquet", "data/orders.parquet"]
+    assert "above the total of 0:30:00" in shop.python(shop.refused)
+    again = subprocess.run(
+        [sys.executable, "-m", "penstock.cli.main", "init", "shop"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (again.returncode, "is there already and not empty" in again.stderr.replace("\n", " ")) == (1, True)
+
+
+def test_the_flights_project_that_init_writes_is_right(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "fly")}
+    for folder, command in (
+        (tmp_path, ["-m", "penstock.cli.main", "init", "fly", "--template", "flights"]),
+        (tmp_path / "fly", ["-m", "pytest", "-q"]),
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert not (tmp_path / "fly" / "var").exists()
+
+
+@pytest.mark.real
+def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    first = (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
+    with shop.running() as (control, url, key):
+        assert "spending@1" in shop.penstock("backfill", "spending", "--first", first)
+        until(
+            lambda: [run.status for run in control.runs_of("publish_online")], lambda s: "SUCCESS" in s, at_most=AT_MOST, what="publication"
+        )
+        ask = shop.ask.replace("http://127.0.0.1:8090", url).replace("penstock_...", key)
+        until(
+            lambda: shop.python(ask), lambda said: "spending__amount_sum_1d" in said and "None" not in said, at_most=AT_MOST, what="values"
+        )
+        answer = dict(line.split(" ", 1) for line in shop.python(ask).splitlines())
+        assert all(line.split()[1] == "PRESENT" for line in answer.values())
+        # c1's orders of the last 7 days: every seventh hour one, so 24 of 168 hours; the newest is an hour old
+        assert 23 <= int(answer["spending__orders_7d"].split()[0]) <= 24
+    assert "c1" in shop.python(shop.look)
+    query = "SELECT customer, event_time, amount AS label FROM {orders}"
+    built = shop.penstock("training-set", "build", "baskets", "--service", "basket", "--split", "hash:0.2:customer", "--query", query)
+    assert "rows      200" in built
+    assert "hash:0.2:customer" in shop.penstock("training-set", "list", "baskets")
+    assert "no difference" in shop.penstock("registry", "diff")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
