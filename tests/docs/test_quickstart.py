@@ -22,6 +22,7 @@ from tests.project import free_port
 ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r"^```python( requires-server)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AT_MOST = timedelta(minutes=5)
+SECRET = "planted-7f3a91c2"
 
 
 def blocks(page: Path) -> list[tuple[bool, str]]:
@@ -92,7 +93,8 @@ def test_the_flights_project_that_init_writes_is_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_path: Path) -> None:
+def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DB_PASSWORD", SECRET)
     shop = Shop(tmp_path)
     first = (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
     with shop.running() as (control, url, key):
@@ -114,6 +116,22 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
     assert "rows      200" in built
     assert "hash:0.2:customer" in shop.penstock("training-set", "list", "baskets")
     assert "no difference" in shop.penstock("registry", "diff")
+    assert files_that_hold(shop.folder, SECRET) == []
+    assert files_that_hold(shop.folder, key) == ["var/local.key"]
+    shown = shop.penstock("registry", "show")
+    doctor = subprocess.run(
+        [sys.executable, "-m", "penstock.cli.main", "doctor"], cwd=shop.folder, capture_output=True, text=True, check=False
+    )
+    assert "Cassandra" in doctor.stdout
+    assert SECRET not in shown + doctor.stdout + doctor.stderr + repr(load_settings(shop.folder))
+
+
+def files_that_hold(folder: Path, secret: str) -> list[str]:
+    """Lake, logs, Dagster's storage and run configurations, the node's data: all that a project leaves on disk."""
+    looked_at = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"feature_assets", "var"} <= {path.relative_to(folder).parts[0] for path in looked_at}
+    assert any(path.name == "dagster.log" for path in looked_at)
+    return [str(path.relative_to(folder)) for path in looked_at if secret.encode() in path.read_bytes()]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
