@@ -82,10 +82,10 @@ def parquet(location: str) -> External:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A raw Delta table with an event time and an availability rule.
+    """A table of facts with an event time and an availability rule; rows that lack either are no facts yet.
 
     Args:
-        name: its name; ours are stored at `raw/<name>`.
+        name: its name; ingested ones are stored at `raw/<name>`.
         schema: column → dtype, the event time and availability column included.
         event_time: the column that says when the fact was true.
         availability: when a row could first have been known; default: one microsecond after its event

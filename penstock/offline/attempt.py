@@ -73,7 +73,8 @@ def run_attempt(
     known = finish_interrupted(lake, view)
     now = clock.now()
     require_time_goes_on(feature_table(view), known, now)
-    inputs, known_of = versions(lake, view), how_far(lake, view, now)
+    known_of = how_far(lake, view, now)  # before the versions: what is read is at least as far as what it is taken for
+    inputs = versions(lake, view)
     limits = {day: complete_until(view, day, known_of, now) for day in sorted(partitions)}
     this = _This(
         view,

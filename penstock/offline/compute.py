@@ -40,7 +40,11 @@ def compute_rows(
         SourceError: a source is not as declared.
     """
     begin, end = start - view.reach - (view.every or MICROSECOND), last + MICROSECOND
-    frames = [read_source(spark, lake, s, inputs[table_name(s)], begin, end, last + view.delay) for s in view.sources]
+    frames = [
+        # A row of `rows=` without an event time is not left out: it is wrong, and the audit must see it.
+        read_source(spark, lake, s, inputs[table_name(s)], begin, end, last + view.delay, with_timeless=view.rows is not None)
+        for s in view.sources
+    ]
     if view.aggregations:
         return _windowed(view, frames[0], start, end)
     if view.rows is not None:

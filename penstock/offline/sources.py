@@ -161,8 +161,19 @@ def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None =
     return frame
 
 
-def read_source(spark: SparkSession, lake: Lake, source: Source, at: int, start: datetime, end: datetime, known_by: datetime) -> DataFrame:
-    """The rows of a source with `start <= event_time < end` that were available at `known_by`, and those without a time.
+def read_source(
+    spark: SparkSession,
+    lake: Lake,
+    source: Source,
+    at: int,
+    start: datetime,
+    end: datetime,
+    known_by: datetime,
+    *,
+    with_timeless: bool = False,
+) -> DataFrame:
+    """The rows of a source with `start <= event_time < end` that were available at `known_by`; if asked, those without
+    an event time too.
 
     Returns:
         Its declared columns, `event_time` and `available_time`.
@@ -194,7 +205,8 @@ def read_source(spark: SparkSession, lake: Lake, source: Source, at: int, start:
     columns = [F.col(name) for name in source.schema if name not in ("event_time", "available_time")]
     frame = frame.select(*columns, event.alias("event_time"), available.alias("available_time"))
     in_time = (F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end))
-    return frame.where((in_time & (F.col("available_time") <= F.lit(known_by))) | F.col("event_time").isNull())
+    kept = in_time & (F.col("available_time") <= F.lit(known_by))
+    return frame.where(kept | F.col("event_time").isNull() if with_timeless else kept)
 
 
 def require_unchanged(lake: Lake, view: FeatureView, read: Mapping[str, int]) -> None:

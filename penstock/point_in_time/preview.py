@@ -54,7 +54,8 @@ def preview(
     days = days_between(first or asked[0], last or asked[1])
     known_of = how_far(lake, view, now)
     limits = {day: complete_until(view, day, known_of, now) for day in days}
-    rows = up_to(view, compute_rows(spark, lake, view, versions(lake, view), *range_of(limits)), limits, now)
+    inputs = versions(lake, view)
+    rows = up_to(view, compute_rows(spark, lake, view, inputs, *range_of(limits)), limits, now)
     if frame is not None:
         rows = rows.join(F.broadcast(frame.select(*keys).distinct()), keys, "left_semi")
     return rows if not is_spine or frame is None else _joined(spark, view, frame, rows, limits, now)

@@ -76,9 +76,15 @@ def attach(
     n-th view, the plans of all views before it several times over.
     """
     _check(rows, tables, suffix)
+    times = spine.agg(F.min(F.unix_micros("event_time")), F.max(F.unix_micros("event_time"))).collect()[0]
     for table in tables:
-        rows = _join_one(spark, rows, spine, table, mode, suffix)
+        rows = _with_nulls(rows, table, suffix) if times[0] is None else _join_one(spark, rows, spine, table, mode, suffix, times)
     return rows
+
+
+def _with_nulls(rows: DataFrame, table: ViewTable, suffix: str) -> DataFrame:
+    types = {f.name: spark_type(f.dtype) for f in table.view.features}
+    return rows.select("*", *[F.lit(None).cast(types[f]).alias(output_column(table.view, f) + suffix) for f in table.features])
 
 
 def _check(spine: DataFrame, tables: Sequence[ViewTable], suffix: str) -> None:
@@ -101,18 +107,16 @@ def _check(spine: DataFrame, tables: Sequence[ViewTable], suffix: str) -> None:
             raise SpineError(f"the spine already has column(s) {', '.join(taken)}", hint="drop or rename them")
 
 
-def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, mode: Mode, suffix: str) -> DataFrame:
-    keys = list(table.view.entity.join_keys)
+def _join_one(
+    spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, mode: Mode, suffix: str, times: tuple[int, int]
+) -> DataFrame:
+    keys, (first, last) = list(table.view.entity.join_keys), times
     wanted = spine.select(*keys, F.col("event_time").alias("_t")).dropna().distinct()
-    span = wanted.agg(F.min(F.unix_micros("_t")).alias("first"), F.max(F.unix_micros("_t")).alias("last")).collect()[0]
     columns = [F.col(f"_value.`{f}`").alias(output_column(table.view, f) + suffix) for f in table.features]
-    if span["first"] is None:
-        nulls = {f.name: spark_type(f.dtype) for f in table.view.features}
-        return onto.select("*", *[F.lit(None).cast(nulls[f]).alias(output_column(table.view, f) + suffix) for f in table.features])
-    rows = _committed(spark, table).where(_within(table.view, span["first"], span["last"]))
+    rows = _committed(spark, table).where(_within(table.view, first, last))
     answers = [
         _answers(questions, _known(rows, known, table.history), table)
-        for questions, known in _by_mode(wanted, mode, table.history, span["first"], span["last"])
+        for questions, known in _by_mode(wanted, mode, table.history, first, last)
     ]
     joined = onto.alias("s").join(
         reduce(DataFrame.unionByName, answers).alias("a"),

@@ -131,6 +131,8 @@ def test_a_row_without_an_event_time_refuses_the_days_by_name(spark: Any, lake: 
     write_deltalake(f"{lake.project}/data/mart", bad)
     entry = compute(spark, lake, copied(orders_at(delta("data/mart"), availability=available_after(hours(1)))))
     assert (entry.state, entry.reasons) == ("quarantined", ["event_time_not_null: 1 row(s), expected none"])
+    entry = compute(spark, lake, spending(orders_at(delta("data/mart"))))  # in a window there is no place for it
+    assert (entry.state, entry.rows) == ("passed", 1)
 
 
 def test_a_table_that_is_not_there_or_not_as_declared_is_said_so(spark: Any, lake: Lake) -> None:
