@@ -110,6 +110,12 @@ class Instance:
         with self.dagster() as instance:
             return instance.get_runs(dg.RunsFilter(statuses=[s for s in dg.DagsterRunStatus if s not in _FINISHED]))
 
+    def publishing(self, view: FeatureView | None) -> dg.DagsterRun | None:
+        """The run that is publishing a view, or any: the sensor may ask for several, each of some views."""
+        key = None if view is None else dg.AssetKey(["online", view.name])
+        runs = [run for run in self.unfinished() if run.job_name == "publish_online"]
+        return next((run for run in reversed(runs) if key is None or key in (run.asset_selection or ())), None)
+
     @contextmanager
     def dagster(self) -> Iterator[dg.DagsterInstance]:
         """Its event log and runs."""

@@ -122,17 +122,17 @@ def kill_while_publishing(instance: Instance, day: date, worst: int) -> str:
         return any(row not in ledger for row in await store.publications(instance.view.name, instance.view.version))
 
     run = until(
-        lambda: next((r for r in instance.control.runs_of("publish_online") if not r.finished), None),
-        lambda found: found is not None or len(instance.ledger()) > len(ledger),
+        lambda: instance.publishing(None if worst < 0 else instance.view),
+        lambda found: found is not None or day in {row.partition for row in instance.ledger() if row.view == instance.view.name},
         at_most=AT_MOST,
         what=f"publication of {day}",
     )
     if run is None:
         return "publishing: over before it could be killed"
     if worst in (0, 1):
-        lived = instance.kill_when_online(run.id, is_recorded if worst else is_written)
+        lived = instance.kill_when_online(run.run_id, is_recorded if worst else is_written)
     else:
-        lived = instance.kill_after(run.id, random.uniform(0, 1.25 * instance.usual_s[1]))
+        lived = instance.kill_after(run.run_id, random.uniform(0, 1.25 * instance.usual_s[1]))
     written = values_online(instance.connect, instance.view, keys) != before
     now, copied = instance.ledger(), instance.copied()
     done = len({row.view for row in now if row not in ledger})
