@@ -214,7 +214,8 @@ def _published(store: Store, view: FeatureView) -> set[date]:
 def _show_flights(service: FeatureService, flights: list[dict[str, Any]], result: FeatureResult) -> None:
     """One feature of each view; the summary has them all."""
     shown = {f"{view.name}__{names[0]}": names[0] for view, names in service.selection.items()}
-    columns = [Column(name, overflow="fold", min_width=7) for name in ("flight", *shown.values(), "present", "oldest")]
+    values = [Column(name, overflow="fold", min_width=9) for name in shown.values()]  # as wide as NOT_FOUND
+    columns = [Column("flight", overflow="fold"), *values, Column("present"), Column("oldest")]
     table = Table(*columns, title="Features of the flights that leave next, one of each view", box=None)
     for flight, row in zip(flights, result.rows, strict=True):
         cells = [_cell(row[name].value, row[name].status) for name in shown]

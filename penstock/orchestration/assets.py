@@ -18,6 +18,7 @@ from penstock.orchestration.evaluations import evaluations
 from penstock.orchestration.partitions import days_of
 from penstock.store import Store
 
+_FEATURES = "features"
 POOL = "spark"  # one run at a time holds a JVM and writes tables
 
 
@@ -28,7 +29,12 @@ def source_key(source: Source) -> dg.AssetKey:
 
 def feature_key(view: FeatureView) -> dg.AssetKey:
     """The asset of a view's offline rows."""
-    return dg.AssetKey(["features", view.name])
+    return dg.AssetKey([_FEATURES, view.name])
+
+
+def is_feature(key: dg.AssetKey) -> bool:
+    """Whether an asset is some view's offline rows."""
+    return key.path[0] == _FEATURES
 
 
 def online_key(view: FeatureView) -> dg.AssetKey:

@@ -55,7 +55,7 @@ def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
         ],
         schedules=[_refresh_schedule(store, ingested)],
-        sensors=[publish_sensor(store, PUBLISH_JOB), health_sensor(store)],
+        sensors=[publish_sensor(store, PUBLISH_JOB, REFRESH_JOB), health_sensor(store)],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )
 

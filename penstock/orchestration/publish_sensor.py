@@ -1,7 +1,8 @@
 """Publishes what is due. Level-triggered: each look asks anew what is committed and not yet online.
 
-Nothing is remembered between looks, so nothing can be missed: a partition that was held back and is mended,
-a store that was down, a daemon that was off for a day are all found at the next look.
+Nothing of what is due is remembered between looks, so nothing can be missed: a partition that was held back and
+is mended, a store that was down, a daemon that was off for a day are all found at the next look. While a run
+computes, what it has committed waits for the rest, up to two minutes: a run costs a JVM, so they must be few.
 """
 
 import time
@@ -12,13 +13,14 @@ from itertools import takewhile
 import dagster as dg
 
 from penstock.contract.view import FeatureView
-from penstock.orchestration.assets import online_key
+from penstock.orchestration.assets import is_feature, online_key
 from penstock.orchestration.partitions import range_tags
 from penstock.publication.due import Due, contiguous
 from penstock.store import Store
 
 RUNS_PER_LOOK = 10
 LONGEST_WAIT_S = 300
+LONGEST_WAIT_FOR_THE_REST_S = 120
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -28,8 +30,14 @@ _UNFINISHED = [
 ]
 
 
-def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
-    """The sensor of a project; it runs by default and asks for at most `RUNS_PER_LOOK` runs at a time."""
+def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinition:
+    """The sensor of a project; it runs by default and asks for at most `RUNS_PER_LOOK` runs at a time.
+
+    Args:
+        store: the project.
+        job: publishes.
+        refresh_job: computes; as any run does that materializes features.
+    """
 
     @dg.sensor(
         name="publish",
@@ -57,10 +65,20 @@ def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
         ][:RUNS_PER_LOOK]
         if not requests:
             return dg.SkipReason(_sentences("all that is committed is online", held))
+        since = float(context.cursor or time.time())
+        if is_computing(context.instance, refresh_job) and time.time() - since < LONGEST_WAIT_FOR_THE_REST_S:
+            reason = _sentences(f"{len(requests)} run(s) wait for what is being computed", held)
+            return dg.SensorResult(skip_reason=reason, cursor=str(since))
         context.log.info(_sentences(f"{len(requests)} run(s) requested", held))
-        return dg.SensorResult(run_requests=requests)
+        return dg.SensorResult(run_requests=requests, cursor="")
 
     return look
+
+
+def is_computing(instance: dg.DagsterInstance, refresh_job: str) -> bool:
+    """Whether a run is at work that may commit more features."""
+    at_work = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    return any(run.job_name == refresh_job or any(is_feature(key) for key in run.asset_selection or ()) for run in at_work)
 
 
 def wait_after_failures(ended: Iterable[tuple[bool, float]], every_s: int) -> tuple[int, float]:

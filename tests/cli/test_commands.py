@@ -1,0 +1,86 @@
+"""Commands as a user types them, in a project of their own; what needs nothing running."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_quickstart import ROOT, blocks
+
+PUBLISH = """
+import penstock
+from penstock.offline.registry_log import log_snapshot
+store = penstock.open()
+log_snapshot(store.lake, store.snapshot, store.clock.now())
+"""
+
+
+class Shop:
+    """A new project with the quickstart's view."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        assert self.run("init", "shop") == (0, "")
+        self.folder = folder / "shop"
+        self.view = self.folder / "feature_assets" / "spending.py"
+        self.view.write_text(next(code for _, code in blocks(ROOT / "docs" / "quickstart.md") if "VIEW = " in code))
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and what was said: to stderr if it failed."""
+        done = self.process("-m", "penstock.cli.main", *arguments)
+        return done.returncode, done.stderr if done.returncode or arguments[0] == "init" else done.stdout
+
+    def process(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "COLUMNS": "220", "PYTHONPATH": str(self.folder)}
+        return subprocess.run([sys.executable, *arguments], cwd=self.folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop) -> None:
+    assert shop.run("registry", "history") == (0, "")  # nothing was published; said on stderr
+    assert shop.process("-c", PUBLISH).returncode == 0
+    assert "no difference" in shop.run("registry", "diff")[1]
+    shop.view.write_text(shop.view.read_text().replace("ttl=days(3)", "ttl=days(2)"))
+    code, said = shop.run("registry", "diff")
+    assert code == 0
+    for part in (
+        "feature view spending@1",
+        "ttl_us",
+        "its partitions are outdated: compute them again",
+        "get ContractMismatch",
+        "3 change(s)",
+    ):
+        assert part in said
+    assert len(shop.run("registry", "history")[1].strip().splitlines()) == 2  # a title and one snapshot
+    code, said = shop.run("registry", "diff", "nope")
+    assert (code, "0 published snapshots have a fingerprint that begins with 'nope'" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["init", "a b"], "project name 'a b': expected letters, digits"),
+        (["backfill", "spending"], "no Dagster answers at http://127.0.0.1:3999"),
+        (["backfill", "spendings"], "no feature view 'spendings' in project 'feature_assets'; it has spending@1"),
+        (["backfill", "--first", "2026-03-02", "--last", "2026-03-01"], "--last 2026-03-01 is before --first 2026-03-02"),
+        (["training-set", "build", "b", "--service", "nobody", "--table", "x"], "no feature service 'nobody'"),
+        (["training-set", "build", "b", "--service", "basket"], "a spine is either a query or a table"),
+        (
+            ["training-set", "build", "b", "--service", "basket", "--query", "@none.sql"],
+            "none.sql cannot be read: No such file or directory",
+        ),
+        (["training-set", "list", "baskets"], "no training set 'baskets' in the lake"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[str], said: str) -> None:
+    with (shop.folder / "conf" / "local.yaml").open("a") as out:
+        out.write("  port: 3999\n")
+    code, message = shop.run(*command)
+    assert code == 1
+    assert message.startswith(f"error: {said}"), message
+    assert "Traceback" not in message
