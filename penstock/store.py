@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from pyspark.errors import AnalysisException
@@ -173,10 +174,26 @@ class Store:
         return leakage_delta(self.spark, spine, self._tables(service), modes=modes)
 
     def query(self, text: str) -> DataFrame:
-        """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say."""
-        wanted = {s.name: s for s in self.project.sources if f"{{{s.name}}}" in text}
-        frames: dict[str, Any] = {name: read_table(self.spark, self.lake, s) for name, s in wanted.items()}
-        return self.spark.sql(text, **frames)
+        """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.
+
+        Raises:
+            SpineError: a name in braces is no source, or Spark does not take the query.
+        """
+        sources = {source.name: source for source in self.project.sources}
+        try:
+            named = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise SpineError(f"the query: {error}", hint="a brace that is not of a {source} is written twice") from None
+        unknown = sorted(named - set(sources))
+        if unknown:
+            raise SpineError(
+                f"the query reads {', '.join(f'{{{name}}}' for name in unknown)}; the project's sources are {', '.join(sorted(sources))}"
+            )
+        frames: dict[str, Any] = {name: read_table(self.spark, self.lake, sources[name]) for name in sorted(named)}
+        try:
+            return self.spark.sql(text, **frames) if named else self.spark.sql(text.format())
+        except AnalysisException as error:  # a ParseException is one too
+            raise SpineError(f"the query cannot be run: {str(error).partition('JVM stacktrace')[0].strip()}") from None
 
     def _tables(self, service: str) -> list[ViewTable]:
         return [table for table, _ in view_tables(self.spark, self.lake, self.project.service(service))]

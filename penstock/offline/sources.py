@@ -152,6 +152,8 @@ def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None =
     try:
         frame = reader.load(location(lake, source))
     except AnalysisException as error:
+        if "PATH_NOT_FOUND" in str(error) or "DELTA_TABLE_NOT_FOUND" in str(error):
+            raise _missing(lake, source) from None
         raise SourceError(f"source '{source.name}': {location(lake, source)} cannot be read: {error}") from None
     if external is not None and external.format == "parquet":
         # pandas writes nanoseconds, which the session reads as numbers.
