@@ -14,11 +14,11 @@ cli.add_typer(registry.cli, name="registry")
 cli.add_typer(training_set.cli, name="training-set")
 cli.add_typer(keys.cli, name="keys")
 cli.add_typer(jars.cli, name="jars")
-cli.command("gateway")(gateway.run)
+cli.command("init")(init.run)
 cli.command("dev")(dev.run)
 cli.command("backfill")(backfill.run)
-cli.command("init")(init.run)
 cli.command("doctor")(doctor.run)
+cli.command("gateway")(gateway.run)
 
 
 def app() -> None:

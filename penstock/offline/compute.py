@@ -40,9 +40,10 @@ def compute_rows(
         SourceError: a source is not as declared.
     """
     begin, end = start - view.reach - (view.every or MICROSECOND), last + MICROSECOND
+    known_by = last + view.delay  # nothing is available before it happened, so this bounds event times too
     frames = [
         # A row of `rows=` without an event time is not left out: it is wrong, and the audit must see it.
-        read_source(spark, lake, s, inputs[table_name(s)], begin, end, last + view.delay, with_timeless=view.rows is not None)
+        read_source(spark, lake, s, inputs[table_name(s)], begin, known_by, with_timeless=view.rows is not None)
         for s in view.sources
     ]
     if view.aggregations:

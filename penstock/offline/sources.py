@@ -164,18 +164,10 @@ def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None =
 
 
 def read_source(
-    spark: SparkSession,
-    lake: Lake,
-    source: Source,
-    at: int,
-    start: datetime,
-    end: datetime,
-    known_by: datetime,
-    *,
-    with_timeless: bool = False,
+    spark: SparkSession, lake: Lake, source: Source, at: int, start: datetime, known_by: datetime, *, with_timeless: bool = False
 ) -> DataFrame:
-    """The rows of a source with `start <= event_time < end` that were available at `known_by`; if asked, those without
-    an event time too.
+    """The rows of a source from event time `start` on that were available at `known_by`; if asked, those without an
+    event time too.
 
     Returns:
         Its declared columns, `event_time` and `available_time`.
@@ -197,7 +189,7 @@ def read_source(
             " or declare the source as it is and raise the version of the views that read it",
         )
     if source.table is None:
-        frame = frame.where(F.col("event_date").between(F.lit(start.date()), F.lit((end - MICROSECOND).date())))
+        frame = frame.where(F.col("event_date").between(F.lit(start.date()), F.lit(known_by.date())))
     event, rule = F.col(source.event_time), source.availability
     available = (
         F.col(rule.column)
@@ -206,7 +198,7 @@ def read_source(
     )
     columns = [F.col(name) for name in source.schema if name not in ("event_time", "available_time")]
     frame = frame.select(*columns, event.alias("event_time"), available.alias("available_time"))
-    in_time = (F.col("event_time") >= F.lit(start)) & (F.col("event_time") < F.lit(end))
+    in_time = (F.col("event_time") >= F.lit(start)) & (F.col("event_time") <= F.lit(known_by))
     kept = in_time & (F.col("available_time") <= F.lit(known_by))
     return frame.where(kept | F.col("event_time").isNull() if with_timeless else kept)
 

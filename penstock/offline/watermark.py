@@ -26,7 +26,7 @@ def days_between(first: date, last: date) -> list[date]:
 def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowFar], now: datetime) -> datetime:
     """Up to which event time the rows of `partition` can be computed now, at most its end.
 
-    A row at event time `e` reads source days back to `e - reach`, each as known at `e + delay`. A source day
+    A row at event time `e` reads source days from `e - reach` on, each as known at `e + delay`. A source day
     that is closed (all its rows are known) sets no limit; an open one limits `e` to what had been ingested;
     a day that is missing between ingested ones limits it to that day's start. An external table limits it to the
     newest row in it.
@@ -42,8 +42,10 @@ def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowF
     """
     start, end = start_of(partition), start_of(partition) + DAY
     known_by = now  # up to which available time all inputs are in
+    # A function may use what happened after a row's event time, if it was available with the row; a window ends there.
+    last = end + view.delay if view.compute is not None else end
     for source in view.sources:
-        known_by = min(known_by, _limit_of(source, start - view.reach, end, inputs[source.name], now))
+        known_by = min(known_by, _limit_of(source, start - view.reach, last, inputs[source.name], now))
     return max(start - MICROSECOND, min(end, known_by - view.delay))
 
 

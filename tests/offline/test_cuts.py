@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from penstock.clock import FixedClock
 from penstock.contract import Feature
+from penstock.offline.commit import read_features
 from penstock.offline.cuts import GATE, cuts
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import AttemptEntry
@@ -44,13 +45,18 @@ def next_amount(orders: Any) -> Any:
     return orders.select("customer", "event_time", F.lead("amount").over(in_order).alias("amount"))
 
 
-def computed(spark: Any, folder: Path, function: Any, lookback: timedelta = 3 * HOUR) -> tuple[World, list[AttemptEntry]]:
-    """Two days of orders, ten an hour, ann's and bob's by turns."""
-    view = view_of_orders(compute=function, lookback=lookback, features=[Feature("amount", "float64")])
-    world = World(spark, Lake(str(folder)), FixedClock(MONDAY + DAY + HOUR), view)
-    for n in range(3 * 240):
+def sum_of_the_next_half_hour(orders: Any) -> Any:
+    soon = Window.partitionBy("customer").orderBy(F.col("event_time").cast("long")).rangeBetween(0, 1800)
+    return orders.select("customer", "event_time", F.sum("amount").over(soon).alias("amount"))
+
+
+def computed(spark: Any, folder: Path, function: Any, **changes: Any) -> tuple[World, list[AttemptEntry]]:
+    """Three days of orders and the start of a fourth, ten an hour, ann's and bob's by turns; the last two whole days computed."""
+    view = view_of_orders(compute=function, features=[Feature("amount", "float64")], **{"lookback": 3 * HOUR, **changes})
+    world = World(spark, Lake(str(folder)), FixedClock(MONDAY + DAY + 3 * HOUR), view)
+    for n in range(3 * 240 + 20):
         world.place("ann" if n % 2 else "bob", n / 10, MONDAY - 2 * DAY + n * timedelta(minutes=6))
-    world.ingest([TODAY - 2 * DAY])
+    world.ingest([TODAY - 2 * DAY, TODAY - DAY, TODAY, TODAY + DAY])
     return world, world.compute(TODAY - DAY, TODAY)
 
 
@@ -59,7 +65,17 @@ def test_a_function_that_uses_what_was_known_within_its_lookback_passes(spark: A
     assert [(entry.state, entry.gates[GATE]) for entry in entries] == [("passed", True)] * 2
 
 
-@pytest.mark.parametrize("function", [sum_of_the_day, next_amount, sum_so_far])
+def test_what_happens_after_a_row_and_is_available_with_it_may_be_used(spark: Any, tmp_path: Path) -> None:
+    world, entries = computed(spark, tmp_path, sum_of_the_next_half_hour, delay=HOUR)
+    assert [(entry.state, entry.gates[GATE]) for entry in entries] == [("passed", True)] * 2
+    # The last row of the day uses orders of the next: complete to the end, since those are in.
+    assert entries[-1].complete_until == MONDAY + DAY
+    (last,) = read_features(spark, world.lake, world.view).where("customer = 'ann'").orderBy(F.desc("event_time")).limit(1).collect()
+    # ann's are n = 719 at 23:54 (71.9), 721 at 00:06 (72.1) and 723 at 00:18 (72.3); 725 is at 00:30
+    assert last["amount"] == pytest.approx(71.9 + 72.1 + 72.3)
+
+
+@pytest.mark.parametrize("function", [sum_of_the_day, next_amount, sum_so_far, sum_of_the_next_half_hour])
 def test_a_function_that_looks_ahead_or_further_back_than_it_says_is_refused_on_every_day(
     spark: Any, tmp_path: Path, function: Any
 ) -> None:
