@@ -26,6 +26,7 @@ from rich.table import Column, Table
 
 import penstock
 from jobs.flights_data import schedule
+from penstock.as_of import Mode
 from penstock.cli.screen import fail
 from penstock.clock import parse_instant
 from penstock.contract import FeatureService, FeatureView
@@ -42,6 +43,7 @@ ROOT = Path(__file__).parent.parent
 SERVICE = "arrival_delay"
 SPINE = """SELECT flight_id, carrier, origin, dest, tailnum, sched_dep_time AS event_time, arr_delay_min > 15 AS late
 FROM {{arrivals}} WHERE sched_dep_time >= TIMESTAMP '{since}'"""
+MODES: tuple[Mode, Mode] = ("event", "observed")
 RUN_AT_MOST = timedelta(minutes=10)
 
 screen = Console(highlight=False)
@@ -159,15 +161,15 @@ class Demo:
         self.summary["training_set"] = {}
         with self.phase("train", "Building the training set in two modes"):
             spine = self.store.query(query)
-            for mode in ("event", "observed"):
-                manifest = self.store.training_set(SERVICE, spine, SERVICE, mode=mode, spine_text=query)
-                self.summary["training_set"][mode] = {
-                    "rows": manifest.rows,
-                    "table": manifest.table,
-                    "content": manifest.content,
-                    "rows_by_rule": {f"{i.view}@{i.version}": i.rows_by_rule for i in manifest.inputs},
-                }
-            deltas = self.store.leakage_delta(spine, SERVICE)
+            made = [self.store.training_set(SERVICE, spine, SERVICE, mode=mode, spine_text=query) for mode in MODES]
+            deltas = self.store.leakage_between(*made)
+        for manifest in made:
+            self.summary["training_set"][manifest.mode] = {
+                "rows": manifest.rows,
+                "table": manifest.table,
+                "content": manifest.content,
+                "rows_by_rule": {f"{i.view}@{i.version}": i.rows_by_rule for i in manifest.inputs},
+            }
         table = Table("feature", "rows", "differ", "share", title="Leakage delta: what mode 'event' knows too early", box=None)
         for delta in deltas:
             table.add_row(delta.feature, f"{delta.rows:,}", f"{delta.differ:,}", f"{delta.share:.1%}")

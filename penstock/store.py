@@ -38,7 +38,7 @@ from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.nodes import cassandra_endpoint
 from penstock.runtime.spark import spark_session
 from penstock.training_set.build import Manifest, build, view_tables
-from penstock.training_set.leakage import FeatureDelta, leakage_delta
+from penstock.training_set.leakage import FeatureDelta, leakage_between, leakage_delta
 
 
 def open(root: str | Path = ".", *, environment: str | None = None, package: str = "feature_assets") -> "Store":
@@ -172,6 +172,10 @@ class Store:
     def leakage_delta(self, spine: DataFrame, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
         """Per feature of a service, how many rows of a spine differ between two modes."""
         return leakage_delta(self.spark, spine, self._tables(service), modes=modes)
+
+    def leakage_between(self, one: Manifest, other: Manifest) -> list[FeatureDelta]:
+        """Per feature, how many rows differ between two training sets of one spine and one service."""
+        return leakage_between(self.spark, self.lake, one, other)
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

@@ -24,6 +24,8 @@ class Shop:
         assert self.run("init", "shop") == (0, "")
         self.folder = folder / "shop"
         self.view = self.folder / "feature_assets" / "spending.py"
+        with (self.folder / "conf" / "local.yaml").open("a") as out:
+            out.write("  port: 3999\n")  # where nobody listens
         self.view.write_text(next(code for _, code in blocks(ROOT / "docs" / "quickstart.md") if "VIEW = " in code))
 
     def run(self, *arguments: str) -> tuple[int, str]:
@@ -36,9 +38,9 @@ class Shop:
         return subprocess.run([sys.executable, *arguments], cwd=self.folder, env=env, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return Shop(tmp_path_factory.mktemp("commands"))
 
 
 def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop) -> None:
@@ -78,8 +80,6 @@ def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[str], said: str) -> None:
-    with (shop.folder / "conf" / "local.yaml").open("a") as out:
-        out.write("  port: 3999\n")
     code, message = shop.run(*command)
     assert code == 1
     assert message.startswith(f"error: {said}"), message

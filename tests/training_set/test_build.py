@@ -11,7 +11,7 @@ from penstock.contract import FeatureService
 from penstock.errors import SpineError
 from penstock.offline.lake import Lake
 from penstock.training_set.build import Manifest, build, manifests, view_tables
-from penstock.training_set.leakage import leakage_delta
+from penstock.training_set.leakage import leakage_between, leakage_delta
 from penstock.training_set.split import ByHash, ByTime, parse_split, with_split
 from tests.world import MONDAY, World, view_of_orders
 
@@ -111,3 +111,16 @@ def test_the_leakage_delta_counts_rows_that_know_too_early(spark: Any, tmp_path:
     (delta,) = leakage_delta(spark, spine, tables, modes=("event", "assumed"))
     # 01:00 and 02:00 know it too early: 5 values against 3
     assert (delta.feature, delta.rows, delta.differ, delta.present) == ("last_order__amount", 6, 2, (5, 3))
+
+
+@pytest.mark.real
+def test_two_training_sets_of_one_spine_differ_as_the_joins_do(spark: Any, tmp_path: Path) -> None:
+    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view_of_orders(delay=2 * HOUR))
+    world.place("ann", 1.0, MONDAY + HOUR)
+    world.compute(MONDAY.date())
+    spine = [("ann", MONDAY + n * HOUR, None) for n in range(6)] * 2 + [(None, MONDAY + 2 * HOUR, True)]  # duplicates, null keys
+    event, assumed = (made(world, spine, mode=mode) for mode in ("event", "assumed"))
+    (between,) = leakage_between(spark, world.lake, event, assumed)
+    assert (between.feature, between.rows, between.differ, between.present) == ("last_order__amount", 13, 4, (10, 6))
+    with pytest.raises(SpineError, match="are not of one spine and one service"):
+        leakage_between(spark, world.lake, event, made(world, spine[1:]))
