@@ -216,7 +216,7 @@ def _published(store: Store, view: FeatureView) -> set[date]:
 def _show_flights(service: FeatureService, flights: list[dict[str, Any]], result: FeatureResult) -> None:
     """One feature of each view; the summary has them all."""
     shown = {f"{view.name}__{names[0]}": names[0] for view, names in service.selection.items()}
-    values = [Column(name, overflow="fold", min_width=9) for name in shown.values()]  # as wide as NOT_FOUND
+    values = [Column(name, overflow="fold", min_width=7) for name in shown.values()]
     columns = [Column("flight", overflow="fold"), *values, Column("present"), Column("oldest")]
     table = Table(*columns, title="Features of the flights that leave next, one of each view", box=None)
     for flight, row in zip(flights, result.rows, strict=True):
@@ -230,7 +230,7 @@ def _show_flights(service: FeatureService, flights: list[dict[str, Any]], result
 
 def _cell(value: object, status: str) -> str:
     if value is None:
-        return f"[yellow]{status}[/]"
+        return f"[yellow]{status.replace('_', ' ')}[/]"
     shown = f"{value:.1f}" if isinstance(value, float) else str(value)
     return shown if status == "PRESENT" else f"{shown} [yellow]{status}[/]"
 
