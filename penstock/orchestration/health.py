@@ -70,10 +70,6 @@ def health_sensor(store: Store) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="health",
-        asset_selection=dg.AssetSelection.checks(
-            *[dg.AssetCheckKey(online_key(view), FRESHNESS) for view in store.project.views],
-            *[dg.AssetCheckKey(feature_key(view), CODE_VERSION) for view in store.project.views],
-        ),
         minimum_interval_seconds=_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="says which views are late, and which were computed by older code",
