@@ -116,6 +116,7 @@ class Store:
             {source: attempts(self.lake, raw_table(source)) for source in ingested},
             {view: attempts(self.lake, feature_table(view)) for view in self.project.views},
             now,
+            self.settings.dagster.first_day,
         )
         return first, now.date()
 
@@ -130,11 +131,15 @@ class Store:
 
     def due(self, view: FeatureView) -> Due:
         """What of a view should be published now, from the lake's logs."""
-        return due(attempts(self.lake, feature_table(view)), self.online(view).values())
+        return due(attempts(self.lake, feature_table(view)), self.online(view).values(), since=self.settings.dagster.first_day)
 
     def online(self, view: FeatureView) -> dict[date, Publication]:
         """Day → its newest publication, as the ledger's copy in the lake knows it."""
-        return latest(row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION)
+        return latest(self.ledger(view))
+
+    def ledger(self, view: FeatureView) -> list[Publication]:
+        """Every publication of a view, as the ledger's copy in the lake knows it."""
+        return [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
 
     def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
         """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from penstock.as_of import Row
@@ -46,6 +47,27 @@ def view_of_orders(**changes: Any) -> FeatureView:
         "freshness": FreshnessSla(total=minutes(30)),
     }
     return FeatureView(**{**settings, **changes})
+
+
+def attempt_entry(day: date, **changes: Any) -> AttemptEntry:
+    """An entry of the attempt log that says as little as one can."""
+    entry = AttemptEntry(
+        table="features/last_order/v1",
+        partition=day,
+        attempt=1,
+        state="passed",
+        complete_until=datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1),
+        delta_version=0,
+        rows=0,
+        changed=0,
+        retracted=0,
+        run_id="",
+        code="",
+        inputs={},
+        gates={},
+        reasons=[],
+    )
+    return msgspec.structs.replace(entry, **changes)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pyspark.sql import functions as F
 from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
 from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.contract.view import FeatureView
-from penstock.errors import ConfigError, SourceError
+from penstock.errors import SourceError
 from penstock.offline.commit import commit_changes, create_feature_table, last_created
-from penstock.offline.compute import compute_rows, judged_day, range_of, schema_problems, up_to
+from penstock.offline.compute import compute_rows, judged_day, range_of, require_utc_session, schema_problems, up_to
 from penstock.offline.cuts import GATE as CUTS_GATE
 from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.lake import Lake, feature_table, quarantine_table
@@ -68,7 +68,7 @@ def run_attempt(
         CommitError: another writer interfered, a row lies in the future, or the Clock has gone back.
         ConfigError: the session's time zone is not UTC; days would be cut elsewhere.
     """
-    _require_utc(spark)
+    require_utc_session(spark)
     create_feature_table(spark, lake, view)
     known = finish_interrupted(lake, view)
     now = clock.now()
@@ -191,7 +191,7 @@ def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:
     known = attempts(lake, table)
     logged = {entry.attempt for entry in known}
     missing: list[AttemptEntry] = []
-    for commit in lake.open(table).history():
+    for commit in lake.commits(table):
         note = json.loads(commit.get("userMetadata", "{}"))
         if "attempt" not in note:
             continue
@@ -205,12 +205,6 @@ def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:
     if missing:
         log_attempts(lake, missing)
     return known + missing
-
-
-def _require_utc(spark: SparkSession) -> None:
-    zone = spark.conf.get("spark.sql.session.timeZone")
-    if zone != "UTC":
-        raise ConfigError(f"spark.sql.session.timeZone is '{zone}'; partitions are days in UTC", hint="leave it unset")
 
 
 def _times_taken(lake: Lake, view: FeatureView, known: Sequence[AttemptEntry]) -> list[datetime]:

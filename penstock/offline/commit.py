@@ -23,6 +23,9 @@ from penstock.offline.lake import RETENTION, Lake, feature_table
 # Written into every commit of ours, under Delta's userMetadata.
 METADATA_FORMAT = 1
 
+# to_json by itself drops nulls, cuts timestamps to milliseconds and writes them in the session's time zone.
+EXACT_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -80,9 +83,7 @@ def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: i
 
 def row_digest(view: FeatureView) -> Column:
     """A digest of a row's features: equal exactly where all values, nulls included, are equal."""
-    # to_json by itself drops nulls and cuts timestamps to milliseconds.
-    options = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
-    return F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), options), 256), 1, 32)
+    return F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), EXACT_JSON), 256), 1, 32)
 
 
 def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
@@ -200,7 +201,7 @@ def _append(lake: Lake, view: FeatureView, changes: DataFrame, read: int, create
 
 def last_created(lake: Lake, view: FeatureView) -> datetime | None:
     """The created time of the table's last commit of ours; None: there is none."""
-    for entry in lake.open(feature_table(view)).history():
+    for entry in lake.commits(feature_table(view)):
         note = json.loads(entry.get("userMetadata", "{}"))
         if "attempt" in note:
             return from_micros(note["attempt"])

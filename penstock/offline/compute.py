@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from penstock.clock import MICROSECOND, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
+from penstock.errors import ConfigError
 from penstock.offline import windows
 from penstock.offline.lake import Lake
 from penstock.offline.sources import read_source, table_name
@@ -55,6 +56,17 @@ def compute_rows(
     assert view.compute is not None
     rows: DataFrame = view.compute(*frames)
     return rows
+
+
+def require_utc_session(spark: SparkSession) -> None:
+    """Nothing, if the session's days are those of UTC.
+
+    Raises:
+        ConfigError: they are not; rows would be cut into other partitions.
+    """
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    if zone != "UTC":
+        raise ConfigError(f"spark.sql.session.timeZone is '{zone}'; partitions are days in UTC", hint="leave it unset")
 
 
 def range_of(complete_until: Mapping[date, datetime]) -> tuple[datetime, datetime]:

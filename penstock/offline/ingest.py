@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from penstock.clock import Clock, to_micros
 from penstock.contract.fingerprint import digest
 from penstock.contract.source import Source
-from penstock.errors import SourceError
+from penstock.errors import CommitError, SourceError
 from penstock.offline.lake import RETENTION, Lake, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest
 from penstock.offline.watermark import DAY, require_time_goes_on, start_of
@@ -39,16 +39,22 @@ def ingest_days(lake: Lake, source: Source, days: Sequence[date], *, fetch: Fetc
 
     Raises:
         SourceError: the facts are not as the source declares.
-        CommitError: the Clock has gone back.
+        CommitError: the Clock has gone back, or another writer came in between.
     """
     table = raw_table(source)
     known, now = attempts(lake, table), clock.now()
     require_time_goes_on(table, known, now)
     last = newest(known)
     days = sorted(days)
+    found = lake.version(table)
     facts = _as_declared(source, fetch(source.name, start_of(days[0]), start_of(days[-1]) + DAY, now))
     held = _held(lake, table, days)
     changed = [day for day in days if not _of_day(facts, day).equals(_of_day(held, day) if held is not None else None)]
+    if lake.version(table) != found:
+        raise CommitError(
+            f"{table}: another writer came to version {lake.version(table)} while facts were fetched beside version {found}",
+            hint="ingest these days again; runs that ingest a source share a Dagster pool, so look for a writer outside it",
+        )
     if held is None:
         write_deltalake(lake.prepare(table), facts, mode="append", partition_by=["event_date"], configuration=RETENTION)
     elif changed:

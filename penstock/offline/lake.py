@@ -1,12 +1,13 @@
 """Where each Delta table of a lake is, and what can be learnt of it without a JVM."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from pyarrow.fs import FileSelector, FileSystem, SubTreeFileSystem
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
@@ -51,11 +52,27 @@ class Lake:
         """The rows of a table as a pyarrow dataset."""
         return dataset_of(self.open(table, version))
 
+    def commits(self, table: str) -> Iterator[dict[str, Any]]:
+        """What a table's log says of each of its commits, newest first; of a long one no more is read than is asked for."""
+        opened, seen, limit = self.open(table), 0, 20
+        while True:
+            page = opened.history(limit)
+            yield from page[seen:]
+            if len(page) < limit:
+                return
+            seen, limit = limit, 10 * limit
+
     def write_text(self, path: str, text: str) -> None:
-        """Write a file below the lake, e.g. a manifest."""
+        """Write a file below the lake, e.g. a manifest: all of it or nothing."""
         files, root = FileSystem.from_uri(self.uri)
-        with files.open_output_stream(f"{root.rstrip('/')}/{path}") as out:
+        where = f"{root.rstrip('/')}/{path}"
+        if not isinstance(files, LocalFileSystem):
+            with files.open_output_stream(where) as out:  # an object is there whole or not at all
+                out.write(text.encode())
+            return
+        with files.open_output_stream(f"{where}.part") as out:
             out.write(text.encode())
+        files.move(f"{where}.part", where)
 
     def read_texts(self, folder: str, name: str) -> list[str]:
         """The contents of the files called `name` anywhere below `folder`, in order of their paths; none: no such folder."""

@@ -5,18 +5,21 @@ sources. `log/publications` is a copy of the ledger for joins; the ledger in the
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import write_deltalake
-from deltalake.exceptions import TableNotFoundError
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros, to_micros
 from penstock.offline.lake import RETENTION, Lake
 from penstock.online.ledger import Publication
+
+_FILES = 64  # a log is read whole at every look, and each of its files costs 0.4 ms
 
 ATTEMPTS, PUBLICATIONS = "log/attempts", "log/publications"
 _TIME = pa.timestamp("us", tz="UTC")
@@ -175,7 +178,12 @@ def publications(lake: Lake, view: str | None = None, version: int | None = None
 
 
 def _append(lake: Lake, table: str, rows: pa.Table) -> None:
-    write_deltalake(lake.prepare(table), rows, mode="append", configuration=RETENTION)
+    where = lake.prepare(table)
+    write_deltalake(where, rows, mode="append", configuration=RETENTION)
+    written = DeltaTable(where)
+    if len(written.file_uris()) > _FILES:
+        with suppress(CommitFailedError):  # another process is just doing so
+            written.optimize.compact()
 
 
 def _read(lake: Lake, table: str, where: Any) -> list[dict[str, Any]]:

@@ -10,28 +10,29 @@ from penstock.offline.watermark import DAY, days_between, start_of
 
 
 def first_day_to_refresh(
-    sources: Mapping[Source, Iterable[AttemptEntry]], views: Mapping[FeatureView, Iterable[AttemptEntry]], now: datetime
+    sources: Mapping[Source, Iterable[AttemptEntry]], views: Mapping[FeatureView, Iterable[AttemptEntry]], now: datetime, since: date
 ) -> date:
     """The first day from which ingesting and computing up to now would bring something further.
 
-    Yesterday at the latest. Days before a table's first are not missed, they are not wanted. A day whose newest
+    Yesterday at the latest, `since` at the earliest. Days before a table's first are not missed, they are not wanted. A day whose newest
     attempt was refused waits for its data to be mended, which no refresh does.
 
     Args:
         sources: ingested source → the attempt log's entries of its table.
         views: view → those of its table.
         now: the Clock's now.
+        since: the project's first day; those before it were brought in by hand.
     """
     today = now.date()
-    open_days = {today - DAY}
+    open_days = {max(today - DAY, since)}
     for source, entries in sources.items():
         days = newest(entries, passed)
-        for day in days_between(min(days, default=today), today):
+        for day in days_between(max(min(days, default=today), since), today):
             if day not in days or days[day].complete_until < start_of(day) + DAY + source.availability.at_most:
                 open_days.add(day)
     for entries in views.values():
         days = newest(entries)
-        for day in days_between(min(days, default=today), today):
+        for day in days_between(max(min(days, default=today), since), today):
             if day not in days or (passed(days[day]) and days[day].complete_until < start_of(day) + DAY):
                 open_days.add(day)
     return min(open_days)

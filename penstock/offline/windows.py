@@ -91,7 +91,7 @@ def evaluate(
         for (function, column, length), (values, flags) in zip(plan.features, results, strict=True):
             data = None if column is None else columns[column]
             values[piece], flags[piece] = _aggregate(function, data, event, available, times[piece], length, plan.delay)
-    active = _count_rows(event, available, times, plan.longest, plan.delay) > 0
+    active = _is_active(event, available, times, plan.longest, plan.delay)
     keep = _worth_a_row(plan, times, results, active)
     keep[0] = False  # the step before `start`: only to compare with
     return times[keep], [(values[keep], flags[keep]) for values, flags in results]
@@ -135,9 +135,13 @@ def _members(event: Ints, available: Ints, times: Ints, length: int, delay: int)
     return window[held], row[held]
 
 
-def _count_rows(event: Ints, available: Ints, times: Ints, length: int, delay: int) -> Ints:
-    window, _ = _members(event, available, times, length, delay)
-    return np.bincount(window, minlength=len(times))
+def _is_active(event: Ints, available: Ints, times: Ints, length: int, delay: int) -> npt.NDArray[np.bool_]:
+    """Whether a window of this length, ending at each time, holds any row."""
+    enters = np.searchsorted(times, np.maximum(event + 1, available - delay), "left")
+    leaves = np.maximum(np.searchsorted(times, event + length, "right"), enters)
+    steps = np.bincount(enters, minlength=len(times) + 1) - np.bincount(leaves, minlength=len(times) + 1)
+    held: npt.NDArray[np.bool_] = np.cumsum(steps[:-1]) > 0
+    return held
 
 
 def _aggregate(

@@ -37,6 +37,28 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True, order=True):
     keys: int
 
 
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a publication is about to write: the newest one of a fill of a view version is kept.
+
+    Args:
+        view, version, generation: what is published into.
+        attempts: day → the attempt whose rows, with those before it, are to become readable.
+    """
+
+    view: str
+    version: int
+    generation: int
+    attempts: dict[date, int]
+
+
+def unfinished(intent: Intent | None, publications: Iterable[Publication]) -> dict[date, int]:
+    """The attempts that a publication was about to make readable when it ended; empty: it was recorded, or there is none."""
+    if intent is None:
+        return {}
+    recorded = {(row.partition, row.attempt) for row in publications if row.generation == intent.generation}
+    return {} if recorded.issuperset(intent.attempts.items()) else intent.attempts
+
+
 def view_version_of(publications: Iterable[Publication]) -> tuple[str, int]:
     """The one view version these rows are of: only rows of one can become visible at once.
 
@@ -65,13 +87,18 @@ def latest(publications: Iterable[Publication]) -> dict[date, Publication]:
 
 
 def complete_until_us(publications: Iterable[Publication]) -> int | None:
-    """Up to which event time everything from the first published day on is online; None: nothing is.
+    """Up to which event time everything is online from the day on that was published first; None: nothing is.
 
     A day that is missing, or complete only in part, stops it: freshness is judged on this, and
-    a day held back must not be hidden by the days after it.
+    a day held back must not be hidden by the days after it. Days before the one published first are history
+    filled in later, and hold nothing up.
     """
+    rows = list(publications)
+    begun = min(rows, key=lambda row: (row.readable_at_us, row.partition), default=None)
     reached: int | None = None
-    for partition, row in latest(publications).items():
+    for partition, row in latest(rows).items():
+        if begun is not None and partition < begun.partition:
+            continue
         start = partition_end_us(partition) - DAY_US
         if reached is not None and reached < start:
             return reached

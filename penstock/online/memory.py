@@ -6,7 +6,7 @@ from datetime import date
 import msgspec
 
 from penstock.errors import StoreError, StoreUnavailable
-from penstock.online.ledger import Publication, view_version_of
+from penstock.online.ledger import Intent, Publication, view_version_of
 from penstock.online.store import Slot, Write
 from penstock.registry.serving_state import ServicePointers
 
@@ -24,6 +24,7 @@ class MemoryStore:
         self.reachable = True
         self._cells: dict[str, dict[tuple[bytes, Slot], _Cell]] = {}
         self._ledger: dict[tuple[str, int], dict[tuple[int, date, int], Publication]] = {}
+        self._intents: dict[Slot, Intent] = {}
         self._snapshots: dict[str, bytes] = {}
         self._services: dict[str, tuple[int, bytes]] = {}
 
@@ -45,6 +46,14 @@ class MemoryStore:
         for write in writes:
             cell: _Cell = (write.token, write.value is None, write.value or b"")
             cells[write.key, write.slot] = max(cell, cells.get((write.key, write.slot), cell))
+
+    async def intend(self, intent: Intent) -> None:
+        self._reach()
+        self._intents[Slot(intent.view, intent.version, intent.generation)] = intent
+
+    async def intent(self, view: str, version: int, generation: int) -> Intent | None:
+        self._reach()
+        return self._intents.get(Slot(view, version, generation))
 
     async def record(self, publications: Sequence[Publication]) -> None:
         self._reach()

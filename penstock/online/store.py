@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from penstock.online.ledger import Publication
+from penstock.online.ledger import Intent, Publication
 from penstock.registry.serving_state import ServicePointers
 
 
@@ -50,6 +50,12 @@ class OnlineStore(Protocol):
         """Put and delete values. Of two writes to one (key, slot) the greater token wins in whatever order they
         arrive; of equal tokens a delete wins, then the greater value by bytes. When it returns, all are readable;
         when it raises, each key holds its old or its new value."""
+
+    async def intend(self, intent: Intent) -> None:
+        """Keep what a publication is about to write, in place of the intent before it of that fill of the view version."""
+
+    async def intent(self, view: str, version: int, generation: int) -> Intent | None:
+        """The newest intent of a fill of a view version, or None."""
 
     async def record(self, publications: Sequence[Publication]) -> None:
         """Add ledger rows of one view version: all of them become visible at once, or none."""

@@ -11,7 +11,7 @@ from penstock.offline.ingest import Fetch
 from penstock.orchestration.assets import contract_check, external_source, feature_asset, online_asset, source_asset
 from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
-from penstock.orchestration.publish_sensor import publish_sensor
+from penstock.orchestration.publish_sensor import WAITING, publish_sensor
 from penstock.orchestration.training import training_asset, training_key
 from penstock.store import Store, open
 
@@ -74,8 +74,9 @@ def _refresh_schedule(store: Store, ingested: Sequence[Source]) -> dg.ScheduleDe
         default_status=dg.DefaultScheduleStatus.RUNNING if store.settings.clock.now is None else dg.DefaultScheduleStatus.STOPPED,
         description="ingests and computes, up to now, every day that is open or was missed",
     )
-    def refresh() -> dg.RunRequest:
-        first, last = store.days_to_refresh(ingested)
-        return dg.RunRequest(tags=range_tags(max(first, store.settings.dagster.first_day), last))
+    def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if context.instance.get_runs(dg.RunsFilter(job_name=REFRESH_JOB, statuses=WAITING), limit=1):
+            return dg.SkipReason("a refresh waits already; it will take what is open when it starts")
+        return dg.RunRequest(tags=range_tags(*store.days_to_refresh(ingested)))
 
     return refresh

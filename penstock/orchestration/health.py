@@ -25,7 +25,7 @@ _EVERY_S = 60
 
 def judge_freshness(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
     """Whether what is online of a view is complete to within its SLA."""
-    found = freshness(view, store.online(view).values(), store.clock.now())
+    found = freshness(view, store.ledger(view), store.clock.now())
     metadata: dict[str, Any] = {"sla": str(found.sla), "age": "nothing is online" if found.age is None else str(found.age)}
     if found.complete_until is not None:
         metadata["complete_until"] = dg.MetadataValue.timestamp(found.complete_until)

@@ -21,13 +21,9 @@ from penstock.store import Store
 RUNS_PER_LOOK = 10
 LONGEST_WAIT_S = 300
 LONGEST_WAIT_FOR_THE_REST_S = 120
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
+_UNFINISHED = [*WAITING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_NOT_WAITING = "not waiting"  # an empty cursor would leave the one before it
 
 
 def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinition:
@@ -46,11 +42,15 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="publishes every partition whose newest attempt passed its checks and is not online yet",
     )
-    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         found = {view: store.due(view) for view in store.project.views}
         held = held_back(found)
+
+        def skip(why: str, cursor: str = _NOT_WAITING) -> dg.SensorResult:
+            return dg.SensorResult(skip_reason=_sentences(why, held), cursor=cursor)
+
         if context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1):
-            return dg.SkipReason(_sentences("a publication is running", held))
+            return skip("a publication is running")
         ended = [
             (record.dagster_run.status is dg.DagsterRunStatus.FAILURE, record.end_time or 0.0)
             for record in context.instance.get_run_records(dg.RunsFilter(job_name=job), limit=20)
@@ -58,19 +58,18 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
         failures, not_before = wait_after_failures(ended, store.settings.dagster.publish_every_s)
         if time.time() < not_before:  # the machine's time, in which Dagster tells when runs ended
             again = f"{datetime.fromtimestamp(not_before, UTC):%H:%M:%S} UTC"
-            return dg.SkipReason(_sentences(f"the last {failures} publication(s) failed; tried again at {again}", held))
+            return skip(f"the last {failures} publication(s) failed; tried again at {again}")
         requests = [
             dg.RunRequest(tags=range_tags(first, last), asset_selection=[online_key(view) for view in views])
             for (first, last), views in shared_ranges(found).items()
         ][:RUNS_PER_LOOK]
         if not requests:
-            return dg.SkipReason(_sentences("all that is committed is online", held))
-        since = float(context.cursor or time.time())
+            return skip("all that is committed is online")
+        since = time.time() if context.cursor in (None, _NOT_WAITING) else float(context.cursor)
         if is_computing(context.instance, refresh_job) and time.time() - since < LONGEST_WAIT_FOR_THE_REST_S:
-            reason = _sentences(f"{len(requests)} run(s) wait for what is being computed", held)
-            return dg.SensorResult(skip_reason=reason, cursor=str(since))
+            return skip(f"{len(requests)} run(s) wait for what is being computed", cursor=str(since))
         context.log.info(_sentences(f"{len(requests)} run(s) requested", held))
-        return dg.SensorResult(run_requests=requests, cursor="")
+        return dg.SensorResult(run_requests=requests, cursor=_NOT_WAITING)
 
     return look
 

@@ -13,7 +13,7 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SpineError
 from penstock.offline.commit import row_digest
-from penstock.offline.compute import compute_rows, range_of, up_to
+from penstock.offline.compute import compute_rows, range_of, require_utc_session, up_to
 from penstock.offline.lake import Lake
 from penstock.offline.sources import how_far, versions
 from penstock.offline.watermark import complete_until, days_between
@@ -40,9 +40,11 @@ def preview(
         attached as they were available at each event time.
 
     Raises:
-        SpineError: the sample lacks a join key.
+        SpineError: the sample lacks a join key, or lies after now; or `last` is before `first`.
         SourceError: a source is missing or not as declared.
+        ConfigError: the session's time zone is not UTC.
     """
+    require_utc_session(spark)
     keys = list(view.entity.join_keys)
     frame = None if sample is None else _frame(spark, view, sample)
     if frame is not None:
@@ -51,7 +53,10 @@ def preview(
             raise SpineError(f"the sample lacks {', '.join(map(repr, missing))}; a sample of {view.ref} needs {', '.join(keys)}")
     is_spine = frame is not None and "event_time" in frame.columns
     asked = _days_asked(view, frame, now) if is_spine and frame is not None else (_yesterday(now), now.date())
-    days = days_between(first or asked[0], last or asked[1])
+    begin, end = first or asked[0], last or asked[1]
+    if end < begin:
+        raise SpineError(f"no day to compute from {begin} to {end}; now is {now.isoformat()}", hint="ask for a range of days up to now")
+    days = days_between(begin, end)
     known_of = how_far(lake, view, now)
     limits = {day: complete_until(view, day, known_of, now) for day in days}
     inputs = versions(lake, view)

@@ -14,22 +14,23 @@ class Due:
 
     Args:
         ready: days to publish, ascending, each with the attempt to publish.
-        held: days whose newest attempt was refused → why; what is online of them stays.
+        held: days whose newest attempt was refused, or that Dagster has no partition of → why; what is online of them stays.
     """
 
     ready: dict[date, int]
     held: dict[date, str]
 
 
-def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication]) -> Due:
-    """What of a view version is due, from its attempts and its ledger rows of one generation."""
+def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, since: date = date.min) -> Due:
+    """What of a view version is due, from its attempts and its ledger rows of one generation; days before `since` are held back."""
     entries = list(attempts)
     online = latest(published)
     ready = {
         day: entry.attempt for day, entry in newest(entries, passed).items() if day not in online or entry.attempt > online[day].attempt
     }
     held = {day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"}
-    return Due(ready, held)
+    early = {day: f"it is before dagster.first_day, {since}" for day in ready if day < since}
+    return Due({day: attempt for day, attempt in ready.items() if day not in early}, {**held, **early})
 
 
 def contiguous(days: Iterable[date]) -> list[tuple[date, date]]:

@@ -8,8 +8,10 @@ every retry gives the same token, and each publication that touches a key gives 
 `ttl` plays no part: it is judged when a value is read.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import date
+from itertools import accumulate
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -32,12 +34,21 @@ def readable_from(
         ledger: rows of one generation of the view.
         publishing: partition → the attempt to make readable, with those before it.
     """
-    rows = sorted(ledger, key=lambda row: row.attempt, reverse=True)
+    of_day: dict[date, list[Publication]] = {}
+    for row in ledger:
+        of_day.setdefault(row.partition, []).append(row)
+    # Per day, attempts and from each on the earliest `readable_at`: a publication carries those before it along.
+    earliest: dict[date, tuple[list[int], list[int]]] = {}
+    for day, rows in of_day.items():
+        rows.sort(key=lambda row: row.attempt)
+        times = list(accumulate((row.readable_at_us for row in reversed(rows)), min))
+        earliest[day] = ([row.attempt for row in rows], times[::-1])
     found: dict[tuple[date, int], int] = {}
     for day, attempt in committed:
-        times = [row.readable_at_us for row in rows if row.partition == day and row.attempt >= attempt]
-        if times:
-            found[day, attempt] = min(times)
+        attempts, times = earliest.get(day, ([], []))
+        place = bisect_left(attempts, attempt)
+        if place < len(attempts):
+            found[day, attempt] = times[place]
         elif attempt <= publishing.get(day, -1):
             found[day, attempt] = THIS
     return found

@@ -1,21 +1,23 @@
 """One publication of one view: evaluate, write, read a sample back, record.
 
-    due ──► evaluate at now ──► write (Spark executors) ──► read a sample back ──► ledger row ──► its Delta copy
-              ▲                                                       │
-              └───────────── the ledger moved meanwhile ◄─────────────┘
+    due ──► evaluate at now ──► intent ──► write (Spark executors) ──► read a sample back ──► ledger row ──► its Delta copy
+              ▲                                                                 │
+              └───────────────── the ledger moved meanwhile ◄───────────────────┘
 
 The ledger row, written last, is what makes the attempt readable. Killed before it, each key holds its old or
-its new value, and the next run writes the same values at the same tokens again.
+its new value, and the next run finishes what was intended: it writes the same values at the same tokens again,
+before anything newer is evaluated (ADR 0012).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import pyarrow as pa
-from pyspark.errors import PythonException
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.clock import Clock, to_micros
@@ -24,9 +26,9 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import attempts, copy_publications, newest, passed
+from penstock.offline.logs import AttemptEntry, attempts, copy_publications, newest, passed, publications
 from penstock.online.codec import encode_key, encode_value, write_token
-from penstock.online.ledger import FIRST_GENERATION, Publication, latest
+from penstock.online.ledger import FIRST_GENERATION, Intent, Publication, latest, unfinished
 from penstock.online.store import OnlineStore, Slot, Write
 from penstock.publication.evaluate import readable_from, values_to_write
 
@@ -37,7 +39,7 @@ T = TypeVar("T")
 
 SAMPLE = 20  # keys read back from what each Spark task wrote
 _WRITE_AT_ONCE = 2_000
-_TRIES = 3
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,9 @@ def publish(
 ) -> Published:
     """Bring the newest committed attempts of some days online.
 
+    A publication of the view that was begun and not recorded is finished first, whatever days it is about; and
+    days that the lake knows as published, but the store does not, are published again.
+
     Args:
         spark, lake, view: with what, from where and what.
         partitions: days; those not committed, or online already, are left out.
@@ -90,58 +95,94 @@ def publish(
     Raises:
         StoreUnavailable: the store does not answer; the ledger is unchanged.
         PublicationError: the store failed while values were written, a value read back is not the one written,
-            a key was changed 1000 times at one event time, or other publications kept moving the ledger.
+            a key was changed 1000 times at one event time, the store belongs to another lake, or other publications
+            kept moving the ledger.
     """
     with_store(connect, lambda store: store.prepare([view.entity.name]))
+    done = Published((), 0, 0, 0)
     for _ in range(_TRIES):
-        ledger = with_store(connect, lambda store: store.publications(view.name, view.version))
+        ledger, intent = with_store(connect, partial(_begun, view=view, generation=generation))
         mine = [row for row in ledger if row.generation == generation]
-        online = {day: row.attempt for day, row in latest(mine).items()}
         entries = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
-        committed = newest(entries)
-        due = {day: committed[day] for day in partitions if day in committed and committed[day].attempt > online.get(day, 0)}
-        if not due:
+        interrupted = unfinished(intent, mine)
+        _require_this_lake(view, [*((row.partition, row.attempt) for row in mine), *interrupted.items()], entries)
+        publishing = interrupted or _due(entries, mine, {*partitions, *_lost(lake, view, mine, generation)})
+        if not publishing:
             copy_publications(lake, ledger)
-            return Published((), 0, 0, 0)
-        publishing = {day: entry.attempt for day, entry in due.items()}
+            return done
         written = deleted = read_back = 0
+        online = {day: row.attempt for day, row in latest(mine).items()}
         if any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
             rows_of_view = read_features(spark, lake, view, lake.version(feature_table(view)))
             changed = [(e.partition, e.attempt) for e in entries if e.changed != 0]
             values = values_to_write(spark, view, rows_of_view, readable_from(changed, mine, publishing))
+            # Said before it is done: whoever comes after a run that ends here writes these values at these tokens first.
+            begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing)
+            with_store(connect, lambda store, begun=begun: store.intend(begun))  # type: ignore[misc]
             written, deleted, read_back = _write(values, view, connect, generation)
         if with_store(connect, lambda store: store.publications(view.name, view.version)) != ledger:
             continue  # what we evaluated may have missed rows that are readable now
         # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
         readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(row.readable_at_us + 1 for row in mine)])
+        complete_until = {(e.partition, e.attempt): e.complete_until for e in entries}
         rows = tuple(
             Publication(
                 view=view.name,
                 version=view.version,
                 generation=generation,
                 partition=day,
-                attempt=entry.attempt,
-                complete_until_us=to_micros(entry.complete_until),
+                attempt=attempt,
+                complete_until_us=to_micros(complete_until[day, attempt]),
                 readable_at_us=readable_at_us,
                 run_id=run_id,
                 keys=written + deleted,
             )
-            for day, entry in due.items()
+            for day, attempt in sorted(publishing.items())
         )
         with_store(connect, lambda store, rows=rows: store.record(rows))  # type: ignore[misc]
         copy_publications(lake, [*ledger, *rows])
-        return Published(rows, written, deleted, read_back)
+        done = Published((*done.rows, *rows), done.written + written, done.deleted + deleted, done.read_back + read_back)
     raise PublicationError(
         f"{view.ref}: the ledger moved during each of {_TRIES} evaluations",
         hint="publications of one view are serial; look for a publisher outside the Dagster pool",
     )
 
 
+async def _begun(store: OnlineStore, view: FeatureView, generation: int) -> tuple[list[Publication], Intent | None]:
+    return await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
+
+
+def _due(entries: Sequence[AttemptEntry], ledger: Sequence[Publication], days: Iterable[date]) -> dict[date, int]:
+    """Of some days, the newest attempt, where it is not online."""
+    online, committed = latest(ledger), newest(entries)
+    return {
+        day: committed[day].attempt
+        for day in sorted(days)
+        if day in committed and (day not in online or committed[day].attempt > online[day].attempt)
+    }
+
+
+def _lost(lake: Lake, view: FeatureView, ledger: Sequence[Publication], generation: int) -> set[date]:
+    """Days that were published, as the lake knows, and of which the store knows nothing: it was emptied, or is another one."""
+    copied = publications(lake, view.name, view.version)
+    return {row.partition for row in copied if row.generation == generation} - {row.partition for row in ledger}
+
+
+def _require_this_lake(view: FeatureView, online: Iterable[tuple[date, int]], entries: Sequence[AttemptEntry]) -> None:
+    foreign = sorted({*online} - {(entry.partition, entry.attempt) for entry in entries})
+    if foreign:
+        raise PublicationError(
+            f"{view.ref}: the store holds {len(foreign)} publication(s) of attempts that this lake does not know, e.g. of"
+            f" {foreign[0][0]}: it belongs to another lake, and their values would be mixed",
+            hint="set cassandra.keyspace to one of its own (an embedded node: delete its data folder), or bring that lake back",
+        )
+
+
 def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int) -> tuple[int, int, int]:
     counts = values.mapInArrow(_writer(view, connect, generation), "written bigint, deleted bigint, read_back bigint")
     try:
         (total,) = counts.groupBy().sum("written", "deleted", "read_back").collect()
-    except PythonException as error:
+    except PySparkException as error:
         # What a worker raises comes back as the text of its traceback.
         why = [line for line in str(error).splitlines() if line.startswith("penstock.errors.")]
         raise PublicationError(

@@ -14,8 +14,8 @@ from penstock.clock import Clock
 from penstock.contract.fingerprint import digest
 from penstock.contract.rules import require_name
 from penstock.contract.service import FeatureService
-from penstock.errors import SpineError
-from penstock.offline.commit import read_features
+from penstock.errors import CommitError, SpineError
+from penstock.offline.commit import EXACT_JSON, read_features
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.point_in_time.history import history_of
 from penstock.point_in_time.sql_engine import ViewTable, join
@@ -80,11 +80,12 @@ def view_tables(spark: SparkSession, lake: Lake, service: FeatureService) -> lis
     """The views of a service with rows, history and the Delta version read."""
     tables = []
     for view, names in service.selection.items():
+        # Before the version: every attempt and publication in it has its rows there, and rows of later ones do not count.
+        history = history_of(lake, view)
         version = lake.version(feature_table(view))
         if version is None:
             raise SpineError(f"feature view {view.ref} has no table yet", hint="compute it first: backfill its asset")
-        # History is read after the version: an attempt logged in between has rows we do not see, never the reverse.
-        tables.append((ViewTable(view, tuple(names), read_features(spark, lake, view, version), history_of(lake, view)), version))
+        tables.append((ViewTable(view, tuple(names), read_features(spark, lake, view, version), history), version))
     return tables
 
 
@@ -117,6 +118,7 @@ def build(
 
     Raises:
         SpineError: the spine lacks a key, or has no rows; the mode or the split is none; or a view was never computed.
+        CommitError: what was written has not the rows of the spine.
     """
     require_name(name, "training set")
     if mode not in get_args(Mode):
@@ -146,6 +148,11 @@ def build(
     finally:
         spine.unpersist()
     rows, hashed = content(spark.read.format("delta").load(lake.location(table)))
+    if rows != spine_rows:
+        raise CommitError(
+            f"{table}: {rows} rows were written for a spine of {spine_rows}; it has no manifest, so nobody takes it for a training set",
+            hint="the spine changed while it was joined: write it to a table first, and give that",
+        )
     manifest = Manifest(
         format=MANIFEST_FORMAT,
         name=name,
@@ -171,8 +178,7 @@ def build(
 
 def content(frame: DataFrame) -> tuple[int, str]:
     """Number of rows, and a hash of all values that does not depend on the order of rows."""
-    options = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
-    row = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(frame.columns)]), options), 256)
+    row = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(frame.columns)]), EXACT_JSON), 256)
     # 60 bits of each row's digest add up exactly in a decimal; equal rows add up too, unlike under xor.
     parts = [F.sum(F.conv(F.substring(row, start, 15), 16, 10).cast("decimal(38,0)")) for start in (1, 16)]
     counted = frame.agg(F.count(F.lit(1)), *parts).collect()[0]

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from penstock.clock import parse_instant
 from penstock.errors import SpineError
+from penstock.offline.commit import EXACT_JSON
 
 COLUMN = "split"
 _FORMS = "expected 'time:<ISO 8601 with offset>' or 'hash:<share from 0 to 1>:<column>[,<column>]'"
@@ -75,7 +76,7 @@ def _is_test(rows: DataFrame, split: Split) -> Column:
     missing = [name for name in split.columns if name not in rows.columns]
     if missing:
         raise SpineError(f"split by {', '.join(map(repr, missing))}: not in the spine; it has {', '.join(rows.columns)}")
-    # sha2 of JSON, not Spark's hash: the same on every engine and version.
-    digest = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in split.columns]), {"ignoreNullFields": "false"}), 256)
+    # sha2 of JSON, not Spark's hash: the same on every engine, version and session time zone.
+    digest = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in split.columns]), EXACT_JSON), 256)
     place = F.conv(F.substring(digest, 1, 13), 16, 10).cast("bigint") % _FINE
     return place < round(split.share * _FINE)

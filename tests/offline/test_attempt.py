@@ -1,6 +1,6 @@
 """One attempt: what it commits, what it refuses, and that doing it again changes nothing. On real Spark and Delta."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from penstock.errors import CommitError, ConfigError, SourceError
 from penstock.offline import attempt as attempt_module
 from penstock.offline import commit as commit_module
 from penstock.offline.attempt import outdated, run_attempt
+from penstock.offline.ingest import ingest_days
 from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import attempts
 from penstock.quality.contracts import audit
-from tests.world import MONDAY, World, view_of_orders
+from tests.world import MONDAY, World, orders, view_of_orders
 
 pytestmark = pytest.mark.real
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -271,3 +272,17 @@ def test_ingesting_again_writes_nothing(world: World) -> None:
     world.clock.advance(HOUR)
     world.place("ann", 12.0, MONDAY + 12 * HOUR + timedelta(minutes=30))
     assert [(e.rows, e.changed) for e in world.ingest([TODAY])] == [(3, 3)]
+
+
+def test_facts_fetched_before_another_writer_came_are_not_written_over_its_own(world: World) -> None:
+    def slow(name: str, start: datetime, end: datetime, known_by: datetime) -> Any:
+        before = world._fetch(name, start, end, known_by)
+        world.clock.advance(HOUR)
+        world.place("ann", 12.0, MONDAY + 12 * HOUR + timedelta(minutes=30))
+        world.ingest([TODAY])
+        return before
+
+    world.ingest([TODAY])
+    with pytest.raises(CommitError, match="raw/orders: another writer came to version 1 while facts were fetched beside version 0"):
+        ingest_days(world.lake, orders, [TODAY], fetch=slow, clock=world.clock, run_id="late")
+    assert world.lake.dataset("raw/orders").count_rows() == 3

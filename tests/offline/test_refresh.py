@@ -4,7 +4,7 @@ from datetime import date, datetime, timedelta
 
 from penstock.offline.logs import AttemptEntry
 from penstock.offline.refresh import first_day_to_refresh
-from tests.world import MONDAY, orders, view_of_orders
+from tests.world import MONDAY, attempt_entry, orders, view_of_orders
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TODAY = MONDAY.date()
@@ -13,22 +13,7 @@ VIEW = view_of_orders()
 
 
 def entry(day: date, complete_until: datetime, state: str = "passed") -> AttemptEntry:
-    return AttemptEntry(
-        table="t",
-        partition=day,
-        attempt=1,
-        state=state,  # type: ignore[arg-type]
-        complete_until=complete_until,
-        delta_version=0,
-        rows=0,
-        changed=0,
-        retracted=0,
-        run_id="",
-        code="",
-        inputs={},
-        gates={},
-        reasons=[],
-    )
+    return attempt_entry(day, complete_until=complete_until, state=state)
 
 
 def ingested(*days: int) -> list[AttemptEntry]:
@@ -40,8 +25,8 @@ def computed(*days: int, state: str = "passed") -> list[AttemptEntry]:
     return [entry(TODAY - n * DAY, MONDAY + (1 - n) * DAY, state) for n in days]
 
 
-def first(source: list[AttemptEntry], view: list[AttemptEntry]) -> date:
-    return first_day_to_refresh({orders: source}, {VIEW: view}, NOON)
+def first(source: list[AttemptEntry], view: list[AttemptEntry], since: date = TODAY - 90 * DAY) -> date:
+    return first_day_to_refresh({orders: source}, {VIEW: view}, NOON, since)
 
 
 def test_all_closed_days_are_left_alone_but_yesterday() -> None:
@@ -68,3 +53,8 @@ def test_a_day_computed_in_part_is_taken() -> None:
 
 def test_a_refused_day_waits_for_its_data_to_be_mended() -> None:
     assert first(ingested(4, 3, 2, 1), [*computed(4, 2, 1), *computed(3, state="quarantined")]) == TODAY - DAY
+
+
+def test_days_before_the_project_begins_are_left_to_whoever_brought_them_in() -> None:
+    assert first(ingested(3, 2, 1), computed(40, 3, 2, 1), TODAY - 3 * DAY) == TODAY - DAY
+    assert first(ingested(3), [], TODAY) == TODAY

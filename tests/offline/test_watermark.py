@@ -10,7 +10,7 @@ from penstock.contract.aggregation import Aggregation
 from penstock.errors import CommitError
 from penstock.offline.logs import AttemptEntry
 from penstock.offline.watermark import complete_until, require_time_goes_on
-from tests.world import MONDAY, view_of_orders
+from tests.world import MONDAY, attempt_entry, view_of_orders
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 TODAY = MONDAY.date()
@@ -23,25 +23,7 @@ def view(**changes: Any) -> FeatureView:
 
 
 def ingested(until: dict[date, datetime]) -> dict[str, list[AttemptEntry]]:
-    entries = [
-        AttemptEntry(
-            table="raw/orders",
-            partition=day,
-            attempt=n,
-            state="passed",
-            complete_until=known_by,
-            delta_version=0,
-            rows=0,
-            changed=0,
-            retracted=0,
-            run_id="",
-            code="",
-            inputs={},
-            gates={},
-            reasons=[],
-        )
-        for n, (day, known_by) in enumerate(until.items())
-    ]
+    entries = [attempt_entry(day, attempt=n, complete_until=known_by) for n, (day, known_by) in enumerate(until.items())]
     return {"orders": entries}
 
 

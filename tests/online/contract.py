@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from penstock.errors import PublicationError, StoreError
-from penstock.online.ledger import Publication
+from penstock.online.ledger import Intent, Publication
 from penstock.online.store import OnlineStore, Slot, Write
 from penstock.registry.serving_state import Pointer, ServicePointers
 
@@ -29,6 +29,7 @@ async def check_online_store(store: OnlineStore) -> None:
     await check_many_keys(store)
     await check_big_values(store)
     await check_ledger(store)
+    await check_intents(store)
     await check_snapshots(store)
     await check_pointers(store)
 
@@ -159,6 +160,19 @@ async def check_ledger(store: OnlineStore) -> None:
     many = [publication(1 + n % 28, n, version=3) for n in range(6000)]  # more than a page, and one atomic batch
     await store.record(many)
     await expect_ledger(store, 3, many)
+
+
+async def check_intents(store: OnlineStore) -> None:
+    assert await store.intent("intended_view", 1, 1) is None
+    first = Intent(view="intended_view", version=1, generation=1, attempts={date(2013, 1, 1): 2**60, date(2013, 1, 2): 7})
+    of_another_generation = Intent(view="intended_view", version=1, generation=2, attempts={date(2013, 1, 1): 7})
+    await store.intend(first)
+    await store.intend(of_another_generation)
+    assert await store.intent("intended_view", 1, 1) == first
+    second = Intent(view="intended_view", version=1, generation=1, attempts={date(2013, 1, 3): 8})
+    await store.intend(second)
+    assert await store.intent("intended_view", 1, 1) == second
+    assert await store.intent("intended_view", 1, 2) == of_another_generation
 
 
 def replace_readable(row: Publication, readable_at_us: int) -> Publication:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,17 @@ class Project:
         )
         return {info.partition_key: info.latest_execution_status for info in found}
 
-    def tick(self, name: str = "publish") -> Any:
+    def tick(self, name: str = "publish", cursor: str | None = None) -> Any:
         sensor = self.defs.resolve_sensor_def(name)
-        context = dg.build_sensor_context(instance=self.instance, repository_def=self.defs.get_repository_def())
+        context = dg.build_sensor_context(instance=self.instance, cursor=cursor, repository_def=self.defs.get_repository_def())
         return sensor.evaluate_tick(context)
+
+    @contextmanager
+    def refreshing(self, status: dg.DagsterRunStatus) -> Iterator[None]:
+        """While a refresh waits or runs."""
+        run = self.instance.add_run(dg.DagsterRun(job_name="refresh", status=status))
+        yield
+        self.instance.delete_run(run.run_id)
 
 
 @pytest.fixture
@@ -114,7 +122,15 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     assert metadata["state"].value == "quarantined"
     assert "at_most_2880" in metadata["reasons"].value
 
-    tick = bad.tick()
+    with bad.refreshing(dg.DagsterRunStatus.STARTED):
+        waiting = bad.tick()
+        assert waiting.skip_message.startswith("1 run(s) wait for what is being computed; held back: ")
+        assert bad.tick(cursor=waiting.cursor).cursor == waiting.cursor  # it waits from then on, and not for ever
+        assert bad.tick(cursor="1.0").run_requests
+    tick = bad.tick(cursor=waiting.cursor)
+    assert bad.tick(cursor=tick.cursor).run_requests == tick.run_requests
+    with bad.refreshing(dg.DagsterRunStatus.STARTED):
+        assert bad.tick(cursor=tick.cursor).cursor not in (waiting.cursor, tick.cursor)  # the wait before is forgotten
     (request,) = tick.run_requests
     assert request.tags == {**request.tags, **range_tags(days[0], days[0])}
     assert request.asset_selection == [ONLINE]
@@ -142,6 +158,18 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     assert project.alarm(FEATURES, "code_version") is True
     said = project.tick("health")
     assert (said.skip_message, len(said.asset_events)) == ("all is well", 2)
+
+
+def test_a_refresh_is_not_asked_for_while_another_waits(project: Project) -> None:
+    def tick() -> Any:
+        return project.defs.resolve_schedule_def("refresh").evaluate_tick(dg.build_schedule_context(instance=project.instance))
+
+    (request,) = tick().run_requests
+    assert request.tags == {**request.tags, **range_tags(TODAY - DAY, TODAY)}
+    with project.refreshing(dg.DagsterRunStatus.STARTING):
+        assert tick().skip_message == "a refresh waits already; it will take what is open when it starts"
+    with project.refreshing(dg.DagsterRunStatus.STARTED):
+        assert len(tick().run_requests) == 1
 
 
 def test_a_training_set_is_materialized_with_a_launch_config(project: Project) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.clock import FixedClock
 from penstock.contract import FeatureView, FreshnessSla, count, days, hours, minutes, total
-from penstock.errors import SpineError
+from penstock.errors import ConfigError, SpineError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts
@@ -73,3 +73,14 @@ def test_features_on_a_spine_are_those_a_join_attaches(world: World) -> None:
 def test_a_sample_without_a_join_key_is_refused(world: World) -> None:
     with pytest.raises(SpineError, match="the sample lacks 'customer'"):
         shown(world, world.spark.range(1))
+
+
+def test_a_spine_after_now_and_a_session_of_other_days_are_refused(world: World) -> None:
+    with pytest.raises(SpineError, match="no day to compute from"):
+        shown(world, [{"customer": "ann", "event_time": MONDAY + 40 * DAY}])
+    world.spark.conf.set("spark.sql.session.timeZone", "America/New_York")
+    try:
+        with pytest.raises(ConfigError, match="partitions are days in UTC"):
+            shown(world, [{"customer": "ann"}])
+    finally:
+        world.spark.conf.set("spark.sql.session.timeZone", "UTC")

@@ -1,31 +1,18 @@
 """What is due: committed, passed, newer than online."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 from penstock.offline.logs import AttemptEntry
 from penstock.online.ledger import Publication
 from penstock.publication.due import contiguous, due
+from tests.world import attempt_entry
 
 DAY = date(2026, 3, 2)
 
 
 def attempt(number: int, state: str = "passed", day: date = DAY) -> AttemptEntry:
-    return AttemptEntry(
-        table="features/v/v1",
-        partition=day,
-        attempt=number,
-        state=state,  # type: ignore[arg-type]
-        complete_until=datetime(2026, 3, 3, tzinfo=UTC),
-        delta_version=1,
-        rows=1,
-        changed=1,
-        retracted=0,
-        run_id="",
-        code="",
-        inputs={},
-        gates={},
-        reasons=[] if state == "passed" else ["amount_at_least_0: 1 row(s), expected none"],
-    )
+    reasons = [] if state == "passed" else ["amount_at_least_0: 1 row(s), expected none"]
+    return attempt_entry(day, attempt=number, state=state, reasons=reasons)
 
 
 def online(number: int, day: date = DAY) -> Publication:
@@ -55,6 +42,12 @@ def test_an_earlier_attempt_that_passed_is_still_published_when_a_later_one_is_r
 def test_a_mended_day_is_due_and_no_longer_held() -> None:
     found = due([attempt(1), attempt(2, "quarantined"), attempt(3)], [online(1)])
     assert (found.ready, found.held) == ({DAY: 3}, {})
+
+
+def test_a_day_before_the_projects_first_is_held_back_and_named() -> None:
+    found = due([attempt(5), attempt(5, day=DAY + timedelta(days=1))], [], since=DAY + timedelta(days=1))
+    assert found.ready == {DAY + timedelta(days=1): 5}
+    assert found.held == {DAY: "it is before dagster.first_day, 2026-03-03"}
 
 
 def test_days_in_a_row_make_one_range() -> None:

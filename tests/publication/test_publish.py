@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import acsylla
 import pytest
 
 from penstock.clock import FixedClock, from_micros
@@ -260,6 +261,92 @@ def test_a_publication_killed_before_its_ledger_row_is_finished_by_the_next(onli
     assert online.ledger() == []
     assert len(online.publish(TODAY).rows) == 1
     assert online.require_what_the_rule_gives() == 1
+
+
+def interrupted(online: Online, monkeypatch: pytest.MonkeyPatch, *days: date) -> None:
+    """A publication whose values are written and whose run ends before its ledger row is."""
+
+    async def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CassandraStore, "record", killed)
+        with pytest.raises(KeyboardInterrupt):
+            online.publish(*days)
+
+
+def test_a_value_put_back_after_its_deletion_was_interrupted_is_served(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, yesterday = online.world, TODAY - DAY
+    bob = world.placed.pop()
+    world.place("eve", 1.0, MONDAY - 5 * HOUR)
+    world.placed.append(bob)
+    world.compute(yesterday)
+    online.publish(yesterday)
+    world.placed.pop()
+    world.clock.advance(HOUR)
+    world.compute(yesterday)
+    interrupted(online, monkeypatch, yesterday)
+    assert online.amounts("bob") == [None]
+    world.placed.append(bob)
+    world.clock.advance(HOUR)
+    world.compute(yesterday)
+    done = online.publish(yesterday)
+    assert online.amounts("bob") == [20.0]
+    # What was interrupted is finished first, so that no two publications write at one token.
+    assert (len(done.rows), done.deleted, done.written) == (2, 1, 1)
+    assert online.require_what_the_rule_gives() == 2
+
+
+def test_a_value_retracted_after_its_publication_was_interrupted_is_not_served(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = online.world
+    world.compute(TODAY)
+    online.publish(TODAY)
+    world.place("ann", 99.0, MONDAY + 12 * HOUR)
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    interrupted(online, monkeypatch, TODAY)
+    assert online.amounts("ann") == [99.0]
+    world.placed.pop()
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    online.publish(TODAY)
+    assert online.amounts("ann") == [12.0]
+    assert online.require_what_the_rule_gives() == 1
+
+
+def test_a_store_that_was_lost_is_filled_again_by_the_next_publication(online: Online) -> None:
+    world = online.world
+    world.compute(TODAY - DAY, TODAY)
+    online.publish(TODAY - DAY, TODAY)
+    readable = publications(world.lake, online.slot.view, 1)
+
+    async def forget(store: OnlineStore) -> None:
+        assert isinstance(store, CassandraStore)
+        for table in (f"online_{world.view.entity.name}", "ledger", "intents"):
+            await store._execute(acsylla.create_statement(f"TRUNCATE {store._keyspace}.{table}", timeout=60.0), "forgetting")
+
+    with_store(online.connect, forget)
+    assert (online.ledger(), online.amounts("ann", "bob")) == ([], [None, None])
+    world.clock.advance(HOUR)
+    world.place("ann", 13.0, MONDAY + 12 * HOUR)
+    world.compute(TODAY)
+    done = online.publish(TODAY)
+    assert [row.partition for row in done.rows] == [TODAY - DAY, TODAY]
+    assert online.amounts("ann", "bob") == [13.0, 20.0]
+    assert online.require_what_the_rule_gives() == 2
+    # When readers first saw what was lost stays known.
+    assert publications(world.lake, online.slot.view, 1)[:2] == readable
+
+
+def test_a_store_that_belongs_to_another_lake_is_refused(online: Online, tmp_path: Path) -> None:
+    world = online.world
+    world.compute(TODAY)
+    online.publish(TODAY)
+    online.world = World(world.spark, Lake(str(tmp_path / "another")), world.clock, world.view, placed=world.placed)
+    world.clock.advance(HOUR)
+    online.world.compute(TODAY)
+    with pytest.raises(PublicationError, match=r"1 publication\(s\) .* that this lake does not know"):
+        online.publish(TODAY)
 
 
 def test_a_copy_of_the_ledger_that_was_lost_is_made_again(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:

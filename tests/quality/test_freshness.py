@@ -48,6 +48,16 @@ def test_a_day_held_back_is_not_hidden_by_the_day_after_it() -> None:
     assert freshness(VIEW, online(yesterday=MONDAY, today=NOON), NOON).kept
 
 
+def test_history_filled_in_later_holds_nothing_up() -> None:
+    (today,) = online(today=NOON)
+    long_ago = msgspec.structs.replace(today, partition=TODAY - 90 * DAY, complete_until_us=to_micros(MONDAY - 89 * DAY))
+    later = msgspec.structs.replace(long_ago, readable_at_us=today.readable_at_us + 1)
+    assert freshness(VIEW, [today, later], NOON).complete_until == NOON
+    # Published first, it is where the view begins: what lacks after it is a gap.
+    first = msgspec.structs.replace(long_ago, readable_at_us=today.readable_at_us - 1)
+    assert freshness(VIEW, [today, first], NOON).complete_until == MONDAY - 89 * DAY
+
+
 def test_a_view_of_which_nothing_is_online_is_not_fresh() -> None:
     assert freshness(VIEW, [], NOON).age is None
     assert not freshness(VIEW, [], NOON).kept

@@ -89,6 +89,20 @@ def test_a_split_by_time_cuts_at_the_instant_and_one_by_hash_keeps_an_entity_on_
 
 
 @pytest.mark.real
+def test_a_split_by_the_hash_of_a_time_is_the_same_in_every_session_time_zone(spark: Any) -> None:
+    many = spark.range(2_000).selectExpr("id", "timestamp_micros(id * 1234567) AS event_time")
+    split = {}
+    for zone in ("UTC", "Asia/Tokyo"):
+        spark.conf.set("spark.sql.session.timeZone", zone)
+        try:
+            split[zone] = {row["id"] for row in with_split(many, ByHash(0.3, ("event_time",))).where("split = 'test'").collect()}
+        finally:
+            spark.conf.set("spark.sql.session.timeZone", "UTC")
+    assert split["UTC"] == split["Asia/Tokyo"]
+    assert 400 < len(split["UTC"]) < 800
+
+
+@pytest.mark.real
 def test_what_cannot_be_built_is_refused(world: World) -> None:
     for options, message in (
         ({"mode": "guessed"}, "mode 'guessed': expected one of event, assumed, observed, restated"),

@@ -37,6 +37,10 @@ CONTROL_TABLES = {
         feature_view text, version int, generation int, partition_day date, attempt bigint,
         complete_until bigint, readable_at bigint, run_id text, keys bigint,
         PRIMARY KEY ((feature_view, version), generation, partition_day, attempt))""",
+    # What the publication that was begun last is about to write, per fill of a view version.
+    "intents": """
+    CREATE TABLE IF NOT EXISTS {keyspace}.{table} (
+        feature_view text, version int, generation int, intent blob, PRIMARY KEY ((feature_view, version), generation))""",
     # Registry snapshots by fingerprint; a row never changes.
     "snapshots": """
     CREATE TABLE IF NOT EXISTS {keyspace}.{table} (fingerprint text PRIMARY KEY, document blob)""",

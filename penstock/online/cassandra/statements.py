@@ -37,6 +37,12 @@ PUBLICATIONS = """
     SELECT generation, partition_day, attempt, complete_until, readable_at, run_id, keys
     FROM {keyspace}.ledger WHERE feature_view = ? AND version = ?"""
 
+# Keep what a publication is about to write. Publications of a view are serial, so the newest is the last one begun.
+INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, ?, ?, ?)"
+
+# What the publication that was begun last was about to write.
+INTENT = "SELECT intent FROM {keyspace}.intents WHERE feature_view = ? AND version = ? AND generation = ?"
+
 # Keep a snapshot; the same fingerprint always has the same document.
 PUT_SNAPSHOT = "INSERT INTO {keyspace}.snapshots (fingerprint, document) VALUES (?, ?)"
 
@@ -90,6 +96,8 @@ class ControlStatements:
 
     record: Prepared
     publications: Prepared
+    intend: Prepared
+    intent: Prepared
     put_snapshot: Prepared
     snapshot: Prepared
     set_pointers: Prepared
@@ -100,6 +108,8 @@ class ControlStatements:
         return cls(
             record=await prepare(session, RECORD, keyspace=keyspace),
             publications=await prepare(session, PUBLICATIONS, paged=True, keyspace=keyspace),
+            intend=await prepare(session, INTEND, keyspace=keyspace),
+            intent=await prepare(session, INTENT, keyspace=keyspace),
             put_snapshot=await prepare(session, PUT_SNAPSHOT, keyspace=keyspace),
             snapshot=await prepare(session, SNAPSHOT, keyspace=keyspace),
             set_pointers=await prepare(session, SET_POINTERS, keyspace=keyspace),

@@ -14,7 +14,7 @@ from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
 from penstock.online.cassandra.statements import ControlStatements, EntityStatements
-from penstock.online.ledger import Publication, view_version_of
+from penstock.online.ledger import Intent, Publication, view_version_of
 from penstock.online.store import Slot, Write
 from penstock.registry.serving_state import ServicePointers
 
@@ -119,6 +119,17 @@ class CassandraStore:
         # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
         by_key = groupby(sorted(writes, key=attrgetter("key")), key=attrgetter("key"))
         await _each(write_key, [list(of_key) for _, of_key in by_key])
+
+    async def intend(self, intent: Intent) -> None:
+        row = (intent.view, intent.version, intent.generation, msgspec.json.encode(intent))
+        await self._execute(self._control.intend.bind(*row), "writing a publication's intent")
+
+    async def intent(self, view: str, version: int, generation: int) -> Intent | None:
+        rows = await self._execute(self._control.intent.bind(view, version, generation), "reading a publication's intent")
+        try:
+            return msgspec.json.decode(rows[0][0], type=Intent) if rows else None
+        except msgspec.DecodeError as error:
+            raise CorruptValue(f"an intent of {view}@{version} is not as this Penstock writes it: {error}") from None
 
     async def record(self, publications: Sequence[Publication]) -> None:
         view_version_of(publications)
