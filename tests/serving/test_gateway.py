@@ -300,7 +300,7 @@ def test_an_unexpected_error_is_logged_and_not_told(tmp_path: Path, caplog: pyte
         assert refusal(response) == (500, "internal_error")
         assert response.json()["error"]["request_id"] == "abc-1"
         assert "secret" not in response.text
-        assert [(record.message, record.exc_info is not None) for record in caplog.records] == [("request abc-1 failed", True)]
+        assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [("request abc-1 failed", True)]
 
     asyncio.run(serve_everything(store))
     serve(tmp_path, check, store)
