@@ -1,7 +1,9 @@
 """A copy of the flights project in a folder of its own, for tests that run it as a user does."""
 
+import re
 import shutil
 import socket
+from collections.abc import Container
 from datetime import datetime
 from pathlib import Path
 
@@ -25,9 +27,10 @@ class Project:
     Args:
         folder: an empty folder.
         publish_every_s: how often its sensor looks.
+        views: which of its views it keeps; None: all.
     """
 
-    def __init__(self, folder: Path, publish_every_s: int = 15) -> None:
+    def __init__(self, folder: Path, publish_every_s: int = 15, views: Container[str] | None = None) -> None:
         self.folder = folder
         for name in ("conf", "feature_assets", "jobs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -37,6 +40,18 @@ class Project:
             f"gateway: {{port: {free_port()}}}\n"
             f"dagster: {{port: {free_port()}, publish_every_s: {publish_every_s}}}\n"
         )
+
+        if views is not None:
+            self._keep(views)
+
+    def _keep(self, views: Container[str]) -> None:
+        services = self.folder / "feature_assets" / "services.py"
+        text = services.read_text()
+        for path in services.parent.glob("*.py"):
+            if f"import VIEW as {path.stem}\n" in text and path.stem not in views:
+                path.unlink()
+                text = re.sub(rf"^from .* import VIEW as {path.stem}\n|\b{path.stem}(, )?", "", text, flags=re.MULTILINE)
+        services.write_text(text)
 
     @property
     def lake(self) -> Lake:

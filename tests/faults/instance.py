@@ -22,6 +22,7 @@ from penstock.online.store import OnlineStore
 from penstock.orchestration.control import Control, until
 from penstock.orchestration.stack import Stack
 from penstock.publication.publish import Connect, with_store
+from penstock.registry.project import Project as Definitions
 from penstock.registry.project import load_project
 from penstock.runtime.nodes import cassandra_endpoint
 from tests.project import Project
@@ -54,11 +55,11 @@ FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": 
 class Instance:
     """The running project, seen from outside: over GraphQL, in the lake, and in the online store."""
 
-    def __init__(self, project: Project, now: datetime, control: Control, gateway: tuple[str, str]) -> None:
+    def __init__(self, project: Project, definitions: Definitions, now: datetime, control: Control, gateway: tuple[str, str]) -> None:
         self.project, self.now, self.control = project, now, control
         self.gateway_url, self.api_key = gateway
         self.settings = project.settings(now)
-        self.definitions = load_project("feature_assets")
+        self.definitions = definitions
         self.views = self.definitions.views
         self.view = self.definitions.view("carrier_origin_delays")  # the one at whose worst points runs are killed
         self.source_keys = [["sources", source.name] for source in self.definitions.sources]
@@ -205,11 +206,12 @@ _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 
 
 @contextmanager
-def running_instance(folder: Path, now: datetime) -> Iterator[Instance]:
-    """The project, running in `folder` with its Clock at `now`; ended as a whole."""
-    project = Project(folder, publish_every_s=2)
+def running_instance(folder: Path, now: datetime, views: Sequence[str] | None = None) -> Iterator[Instance]:
+    """The project, or only some of its views, running in `folder` with its Clock at `now`; ended as a whole."""
+    project, all_of_it = Project(folder, publish_every_s=2, views=views), load_project("feature_assets")
+    definitions = all_of_it if views is None else Definitions(all_of_it.name, tuple(map(all_of_it.view, views)), ())
     (folder / "jobs" / "ingest.py").write_text(INGEST)
     with Stack(project.settings(now)) as stack:
         stack.cassandra()
         control = stack.dagster()
-        yield Instance(project, now, control, stack.gateway())
+        yield Instance(project, definitions, now, control, stack.gateway())
