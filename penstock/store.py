@@ -35,7 +35,7 @@ from penstock.publication.services import publish_services
 from penstock.quality.contracts import audit
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
-from penstock.runtime.nodes import cassandra_endpoint
+from penstock.runtime.node_status import cassandra_endpoint
 from penstock.runtime.spark import spark_session
 from penstock.training_set.build import Manifest, build, view_tables
 from penstock.training_set.leakage import FeatureDelta, leakage_between, leakage_delta

@@ -50,6 +50,6 @@ def cassandra_settings(settings: Settings) -> Iterator[Settings]:
 @pytest.fixture(scope="session")
 def endpoint(cassandra_settings: Settings) -> tuple[list[str], int]:
     """Contact points and CQL port of the node."""
-    from penstock.runtime.nodes import cassandra_endpoint
+    from penstock.runtime.node_status import cassandra_endpoint
 
     return cassandra_endpoint(cassandra_settings)

@@ -1,7 +1,7 @@
 """`penstock gateway`: serve features over HTTP."""
 
 from penstock.config import load_settings
-from penstock.runtime.nodes import cassandra_endpoint
+from penstock.runtime.node_status import cassandra_endpoint
 from penstock.serving.gateway import run_gateway
 
 

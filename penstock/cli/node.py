@@ -4,7 +4,8 @@ import typer
 
 from penstock.cli.screen import err, out
 from penstock.config import load_settings
-from penstock.runtime.nodes import NodeStatus, node_down, node_status, node_up
+from penstock.runtime.node_status import NodeStatus, node_status
+from penstock.runtime.nodes import node_down, node_up
 
 cli = typer.Typer(no_args_is_help=True, help="The embedded Cassandra node: a real one, as a process of yours.")
 

@@ -19,7 +19,8 @@ import httpx
 from penstock.config import Settings
 from penstock.errors import ConfigError, RuntimeSetupError
 from penstock.orchestration.control import Control, until
-from penstock.runtime.nodes import node_down, node_status, node_up
+from penstock.runtime.node_status import node_status
+from penstock.runtime.nodes import node_down, node_up
 from penstock.runtime.ports import why_taken
 from penstock.runtime.processes import Child, start, stop
 from penstock.serving.access import local_key

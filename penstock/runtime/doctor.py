@@ -27,7 +27,7 @@ from penstock.runtime.jars import cache_folder
 from penstock.runtime.java import find_java
 from penstock.runtime.memory import Memory, machine_memory
 from penstock.runtime.node_record import unrecorded_process
-from penstock.runtime.nodes import node_status
+from penstock.runtime.node_status import node_status
 from penstock.runtime.ports import why_taken
 from penstock.runtime.spark import spark_session, stop_session
 

@@ -14,6 +14,7 @@ from penstock.errors import RuntimeSetupError
 from penstock.runtime.jars import cassandra_jars
 from penstock.runtime.java import find_java
 from penstock.runtime.node_ports import Ports, node_address
+from penstock.runtime.node_record import log_path
 
 _TEMPLATES = Path(__file__).with_name("cassandra")
 _DIRECTORIES = ("data", "commitlog", "hints", "saved_caches", "cdc")
@@ -55,11 +56,6 @@ def launch(settings: Settings, data: Path, *, index: int, ring_size: int, ports:
     except (ValueError, psutil.NoSuchProcess):
         tail = shell.stderr.strip() or log_tail(data)
         raise RuntimeSetupError(f"Cassandra node {index} did not start:\n{tail}", hint=f"read {log_path(data)}") from None
-
-
-def log_path(data: Path) -> Path:
-    """The log of the node's last start; the one before is `node.log.1`."""
-    return data / "node.log"
 
 
 def log_tail(data: Path, lines: int = 20) -> str:

@@ -34,6 +34,11 @@ class NodeRecord:
     ring_size: int
 
 
+def log_path(data: Path) -> Path:
+    """The log of the node's last start; the one before is `node.log.1`."""
+    return data / "node.log"
+
+
 def read_record(data: Path) -> NodeRecord | None:
     """The record of the last start in this data folder; None: never started, or unreadable."""
     try:

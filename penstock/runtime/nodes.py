@@ -8,7 +8,7 @@ Up and down hold a lock in the data folder, so any number of processes may call 
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -17,36 +17,16 @@ from penstock.config import Settings
 from penstock.errors import RuntimeSetupError
 from penstock.runtime.cache import make_folder, one_at_a_time
 from penstock.runtime.jars import cassandra_jars
-from penstock.runtime.node_launch import found_port_taken, launch, log_path, log_tail
+from penstock.runtime.node_launch import found_port_taken, launch, log_tail
 from penstock.runtime.node_ports import Ports, choose_ports, follow_ports, node_address
 from penstock.runtime.node_ready import wait_until_ready
-from penstock.runtime.node_record import NodeRecord, has_ended, read_record, running_process, unrecorded_process, write_record
+from penstock.runtime.node_record import NodeRecord, has_ended, log_path, read_record, running_process, unrecorded_process, write_record
+from penstock.runtime.node_status import NodeStatus, data_folder, status_of
 
 _START_DEADLINE_S = 180.0
 _STOP_DEADLINE_S = 20.0
 _POLL_S = 0.1
 _ATTEMPTS = 3  # a port found free may be taken a moment later
-
-
-@dataclass(frozen=True)
-class NodeStatus:
-    """An embedded node as it is now.
-
-    Args:
-        running: the process runs and has answered a query; a starting node has a pid and is not running yet.
-        pid: its process, None if there is none.
-        address: where it listens, or last listened, for CQL.
-        port: the CQL port, likewise.
-        data: its data folder.
-        log: the log of its last start.
-    """
-
-    running: bool
-    pid: int | None
-    address: str
-    port: int
-    data: Path
-    log: Path
 
 
 def node_up(settings: Settings, *, index: int = 1, of: int = 1, on_progress: Callable[[str], None] | None = None) -> NodeStatus:
@@ -64,7 +44,7 @@ def node_up(settings: Settings, *, index: int = 1, of: int = 1, on_progress: Cal
         RuntimeSetupError: Cassandra is external, Java or jars are not usable, or the node did not come
             up: the log's tail is in the message, and its process has been ended.
     """
-    data = _data_folder(settings, index, of)
+    data = data_folder(settings, index, of)
     tell = on_progress or (lambda _: None)
     make_folder(data, hint="set cassandra.data to a folder you may write to")
     with one_at_a_time(data / ".lock"):
@@ -79,38 +59,18 @@ def node_up(settings: Settings, *, index: int = 1, of: int = 1, on_progress: Cal
         else:
             _refuse_unrecorded(data)
             _start(settings, data, record, index, of, tell)
-        return _status(settings, data, index)
+        return status_of(settings, data, index)
 
 
 def node_down(settings: Settings, *, index: int = 1, of: int = 1) -> NodeStatus:
     """End a node, in order if it will, by force after 20 s; already down is no error."""
-    data = _data_folder(settings, index, of)
+    data = data_folder(settings, index, of)
     if data.exists():
         with one_at_a_time(data / ".lock"):
             process = running_process(data, read_record(data))
             if process is not None:
                 _end(process)
-    return _status(settings, data, index)
-
-
-def node_status(settings: Settings, *, index: int = 1, of: int = 1) -> NodeStatus:
-    """How a node is; asks its process, not the node."""
-    return _status(settings, _data_folder(settings, index, of), index)
-
-
-def cassandra_endpoint(settings: Settings) -> tuple[list[str], int]:
-    """Contact points and CQL port: the settings' own if Cassandra is external, else where the embedded node listens.
-
-    Raises:
-        RuntimeSetupError: the embedded node is not up.
-    """
-    if settings.cassandra.mode == "external":
-        return list(settings.cassandra.contact_points), settings.cassandra.port
-    status = node_status(settings)
-    if not status.running:
-        state = "is still starting" if status.pid is not None else "is not up"
-        raise RuntimeSetupError(f"the embedded Cassandra node in {status.data} {state}", hint="start it with `penstock node up`")
-    return [status.address], status.port
+    return status_of(settings, data, index)
 
 
 def _start(settings: Settings, data: Path, before: NodeRecord | None, index: int, of: int, tell: Callable[[str], None]) -> None:
@@ -159,7 +119,7 @@ def _record(process: psutil.Process, index: int, of: int, ports: Ports) -> NodeR
 
 
 def _first_node(settings: Settings, of: int) -> NodeRecord:
-    data = _data_folder(settings, 1, of)
+    data = data_folder(settings, 1, of)
     record = read_record(data)
     if record is None or running_process(data, record) is None:
         raise RuntimeSetupError(f"node 1 of the ring, in {data}, is not up", hint="bring up node 1 first: the others join it")
@@ -186,28 +146,3 @@ def _end(process: psutil.Process) -> None:
     except psutil.NoSuchProcess:
         return
     raise RuntimeSetupError(f"Cassandra's process {process.pid} does not end", hint="see what it waits for, e.g. a disk that hangs")
-
-
-def _status(settings: Settings, data: Path, index: int) -> NodeStatus:
-    record = read_record(data)
-    process = running_process(data, record)
-    return NodeStatus(
-        running=process is not None and record is not None and record.ready,
-        pid=None if process is None else process.pid,
-        address=node_address(index) if record is None else record.address,
-        port=settings.cassandra.port if record is None else record.port,
-        data=data,
-        log=log_path(data),
-    )
-
-
-def _data_folder(settings: Settings, index: int, of: int) -> Path:
-    if settings.cassandra.mode != "embedded":
-        raise RuntimeSetupError(
-            f"cassandra.mode is '{settings.cassandra.mode}': its nodes are not Penstock's to run",
-            hint="use your cluster's own tools, or set cassandra.mode to 'embedded'",
-        )
-    if not 1 <= index <= of:
-        raise ValueError(f"node {index} of {of}: expected 1 <= index <= of")
-    data = settings.path(settings.cassandra.data)
-    return data if index == 1 else data.with_name(f"{data.name}-{index}")

@@ -1,5 +1,6 @@
 """Commands as a user types them, in a project of their own; what needs nothing running."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,37 @@ def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[st
     assert code == 1
     assert message.startswith(f"error: {said}"), message
     assert "Traceback" not in message
+
+
+WHAT_IS_IMPORTED = """
+import json, sys
+from penstock.cli import main
+main._command(sys.argv[1])
+print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))
+"""
+
+
+@pytest.mark.parametrize("command", ["gateway", "keys", "init"])
+def test_what_serves_is_run_without_the_packages_that_compute(command: str) -> None:
+    done = subprocess.run([sys.executable, "-c", WHAT_IS_IMPORTED, command], capture_output=True, text=True, check=True)
+    imported = set(json.loads(done.stdout))
+    assert "penstock" in imported
+    assert not imported & {"pyspark", "py4j", "deltalake", "dagster", "pandas", "pyarrow", "numpy", "great_expectations"}
+
+
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop(1).split(','))); from penstock.cli.main import app; app()"
+
+
+def test_a_command_whose_packages_are_not_installed_says_so_and_the_others_work() -> None:
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", WITHOUT, "dagster,pyspark,deltalake,pyarrow", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={"COLUMNS": "200", "PATH": "/usr/bin:/bin"})
+
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert "Not installed: it needs 'dagster'; pip install 'penstock[all]'" in shown.stdout
+    assert "Serve features over HTTP until interrupted." in shown.stdout
+    refused = run("training-set", "build", "late", "--service", "x")
+    assert refused.returncode == 1
+    assert "`penstock training-set` needs the package " in refused.stderr
+    assert "pip install 'penstock[all]'" in refused.stderr

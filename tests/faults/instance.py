@@ -24,7 +24,7 @@ from penstock.orchestration.stack import Stack
 from penstock.publication.publish import Connect, with_store
 from penstock.registry.project import Project as Definitions
 from penstock.registry.project import load_project
-from penstock.runtime.nodes import cassandra_endpoint
+from penstock.runtime.node_status import cassandra_endpoint
 from tests.project import Project
 
 AT_MOST = timedelta(minutes=5)

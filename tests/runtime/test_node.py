@@ -10,7 +10,8 @@ from cassandra.policies import WhiteListRoundRobinPolicy
 
 from penstock.config import Settings
 from penstock.runtime.node_record import has_ended
-from penstock.runtime.nodes import cassandra_endpoint, node_down, node_status, node_up
+from penstock.runtime.node_status import cassandra_endpoint, node_status
+from penstock.runtime.nodes import node_down, node_up
 
 pytestmark = pytest.mark.real
 

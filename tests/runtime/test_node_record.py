@@ -13,7 +13,8 @@ from penstock.config import Settings
 from penstock.errors import RuntimeSetupError
 from penstock.runtime.node_launch import initial_token
 from penstock.runtime.node_record import NodeRecord, read_record, running_process, storage_argument, unrecorded_process, write_record
-from penstock.runtime.nodes import cassandra_endpoint, node_down, node_status, node_up
+from penstock.runtime.node_status import cassandra_endpoint, node_status
+from penstock.runtime.nodes import node_down, node_up
 
 
 @pytest.fixture

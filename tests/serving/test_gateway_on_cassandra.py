@@ -18,7 +18,8 @@ import pytest
 from penstock.config import ClockSettings, GatewaySettings, Settings
 from penstock.errors import Unavailable
 from penstock.online.cassandra import CassandraStore
-from penstock.runtime.nodes import node_status, node_up
+from penstock.runtime.node_status import node_status
+from penstock.runtime.nodes import node_up
 from penstock.sdk import FeatureClient
 from penstock.serving.access import mint_key
 from tests.serving.world import NOON, serve_everything
