@@ -215,7 +215,7 @@ def _published(store: Store, view: FeatureView) -> set[date]:
 
 def _show_flights(service: FeatureService, flights: list[dict[str, Any]], result: FeatureResult) -> None:
     """One feature of each view; the summary has them all."""
-    shown = {f"{view.name}__{names[0]}": names[0] for view, names in service.selection.items()}
+    shown = {f"{part.name}__{part.features[0]}": part.features[0] for part in service.selection}
     values = [Column(name, overflow="fold", min_width=7) for name in shown.values()]
     columns = [Column("flight", overflow="fold"), *values, Column("present"), Column("oldest")]
     table = Table(*columns, title="Features of the flights that leave next, one of each view", box=None)

@@ -9,6 +9,7 @@ in no log, no run configuration and no `repr`.
 """
 
 import os
+import re
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,6 +94,11 @@ class SparkSettings(Section):
     conf: dict[str, str] = Field(default_factory=dict, description="further Spark settings, as they are")
 
 
+class JoinSettings(Section):
+    tasks: int | None = Field(None, ge=1, description="tasks side by side; null: the cores of spark.master if it is local[N], else 8")
+    task_memory_mb: int = Field(512, ge=16, description="memory in MB one task may take for what it joins")
+
+
 class CassandraSettings(Section):
     mode: Literal["embedded", "external"] = Field("embedded", description="embedded: a node of ours; external: a cluster of yours")
     contact_points: tuple[str, ...] = Field(("127.0.0.1",), description="external: addresses")
@@ -139,6 +145,7 @@ class Settings(BaseSettings):
     java: JavaSettings = JavaSettings()
     jars: JarsSettings = JarsSettings()
     spark: SparkSettings = SparkSettings()
+    join: JoinSettings = JoinSettings()
     cassandra: CassandraSettings = CassandraSettings()
     gateway: GatewaySettings = GatewaySettings()
     dagster: DagsterSettings = DagsterSettings()
@@ -161,6 +168,14 @@ class Settings(BaseSettings):
     def lake_uri(self) -> str:
         """Where the Delta tables are: a URI as given, a folder as an absolute path."""
         return self.lake.path if "://" in self.lake.path else str(self.path(self.lake.path))
+
+    def join_tasks(self) -> int:
+        """How many tasks of a point-in-time join run side by side."""
+        local = re.fullmatch(r"local(?:\[(\d+|\*)\])?", self.spark.master)
+        if self.join.tasks is not None or local is None:
+            return self.join.tasks or 8
+        cores = local.group(1) or "1"
+        return os.cpu_count() or 1 if cores == "*" else int(cores)
 
     def make_clock(self) -> Clock:
         """The Clock these settings ask for."""

@@ -7,14 +7,17 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import Any, Literal
 
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.as_of import Mode
 from penstock.clock import Clock, to_micros
 from penstock.config import Settings, load_settings
+from penstock.contract.service import AnyView, Selection, select
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
@@ -27,8 +30,11 @@ from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
+from penstock.point_in_time.feature_files import why_not_plain
+from penstock.point_in_time.joined import Joined, Resources, join
 from penstock.point_in_time.preview import Sample, preview
-from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, table_rows
+from penstock.point_in_time.view_join import view_joins
 from penstock.publication.due import Due, due
 from penstock.publication.publish import Connect, Published, publish, with_store
 from penstock.publication.services import publish_services
@@ -37,7 +43,7 @@ from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
 from penstock.runtime.spark import spark_session
-from penstock.training_set.build import Manifest, build, view_tables
+from penstock.training_set.build import Manifest, build
 from penstock.training_set.leakage import FeatureDelta, leakage_between, leakage_delta
 
 
@@ -141,9 +147,30 @@ class Store:
         """Every publication of a view, as the ledger's copy in the lake knows it."""
         return [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
 
-    def join(self, spine: DataFrame, service: str, *, mode: Mode = "observed") -> DataFrame:
-        """Attach a service's features to each spine row, point-in-time; see `point_in_time.sql_engine.join`."""
-        return join(self.spark, spine, self._tables(service), mode)
+    def join(
+        self,
+        spine: Any,
+        features: str | Sequence[AnyView] | Mapping[AnyView, Sequence[str]],
+        *,
+        mode: Mode = "observed",
+        overrides: Mapping[str, Mode] | None = None,
+        engine: Literal["columnar", "sql"] | None = None,
+    ) -> Joined:
+        """Attach features to each spine row, point-in-time; see `point_in_time.joined.join`.
+
+        Args:
+            spine: rows to enrich: a Spark DataFrame, a pandas, polars or Arrow table, the text of a query as `query`
+                takes it, or what `spine` gives.
+            features: a service by name, some views, or view → the features wanted of it.
+            mode: what counts as known, see `penstock.as_of.Mode`.
+            overrides: view's name → another mode for it.
+            engine: `columnar` or `sql`; None: the columnar one unless there is a reason against it.
+
+        Returns:
+            The join, planned: `.explain()` tells how; `.to_spark()`, `.to_pandas()`, `.to_arrow()` … compute it.
+        """
+        joins = view_joins(self.lake, self._selection(features), mode, overrides)
+        return join(self.lake, self._rows(spine), joins, self._resources(), engine)
 
     def preview(
         self, view: FeatureView, keys_or_spine: Sample | None = None, *, first: date | None = None, last: date | None = None
@@ -152,14 +179,36 @@ class Store:
         return preview(self.spark, self.lake, view, keys_or_spine, self.clock.now(), first, last)
 
     def training_set(
-        self, name: str, spine: DataFrame, service: str, *, mode: Mode = "observed", split: str = "", spine_text: str = ""
+        self,
+        name: str,
+        spine: Any,
+        service: str,
+        *,
+        mode: Mode = "observed",
+        overrides: Mapping[str, Mode] | None = None,
+        split: str = "",
+        spine_text: str = "",
     ) -> Manifest:
         """Join a spine with a service's features and keep the result with a manifest; see `training_set.build.build`."""
-        of = self.project.service(service)
-        return build(self.spark, self.lake, of, spine, name=name, mode=mode, clock=self.clock, split=split, spine_text=spine_text)
+        return build(
+            self.lake,
+            self.project.service(service),
+            self._rows(spine),
+            self._resources(),
+            name=name,
+            mode=mode,
+            overrides=overrides,
+            clock=self.clock,
+            split=split,
+            spine_text=spine_text,
+        )
 
-    def spine(self, *, query: str = "", table: str = "") -> DataFrame:
+    def spine(self, *, query: str = "", table: str = "", version: int | None = None) -> Spine:
         """Rows to enrich: of a query, see `query`, or of a Delta table, by its name in the lake or its location.
+
+        Args:
+            query, table: one of the two.
+            version: of the table; default: the newest.
 
         Raises:
             SpineError: neither or both are given, or the table is not there.
@@ -167,16 +216,22 @@ class Store:
         if bool(query) == bool(table):
             raise SpineError("a spine is either a query or a table", hint="give one of the two")
         if query:
-            return self.query(query)
+            return FrameRows(self.query(query))
         where = table if "://" in table or Path(table).is_absolute() else self.lake.location(table)
         try:
-            return self.spark.read.format("delta").load(where)
-        except AnalysisException:
+            opened = DeltaTable(where, version=version)
+        except TableNotFoundError:
             raise SpineError(f"there is no Delta table at {where}", hint="name a table of the lake, or a folder or URI") from None
+        except DeltaError as error:
+            why = str(error).partition("\n")[0]
+            raise SpineError(f"{where} has no version {version}: {why}", hint="take one that is there") from None
+        if why_not_plain(opened) is None:
+            return DeltaRows(where, opened.version())
+        return FrameRows(self.spark.read.format("delta").option("versionAsOf", opened.version()).load(where))
 
-    def leakage_delta(self, spine: DataFrame, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
+    def leakage_delta(self, spine: Any, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
         """Per feature of a service, how many rows of a spine differ between two modes."""
-        return leakage_delta(self.spark, spine, self._tables(service), modes=modes)
+        return leakage_delta(self.lake, self._rows(spine), self._selection(service), self._resources(), modes=modes)
 
     def leakage_between(self, one: Manifest, other: Manifest) -> list[FeatureDelta]:
         """Per feature, how many rows differ between two training sets of one spine and one service."""
@@ -204,5 +259,16 @@ class Store:
         except AnalysisException as error:  # a ParseException is one too
             raise SpineError(f"the query cannot be run: {str(error).partition('JVM stacktrace')[0].strip()}") from None
 
-    def _tables(self, service: str) -> list[ViewTable]:
-        return [table for table, _ in view_tables(self.spark, self.lake, self.project.service(service))]
+    def _selection(self, features: str | Sequence[AnyView] | Mapping[AnyView, Sequence[str]]) -> Sequence[Selection]:
+        return self.project.service(features).selection if isinstance(features, str) else select(features, "the views to join")
+
+    def _rows(self, spine: Any) -> Spine:
+        """Whatever may stand for a spine, as one."""
+        if isinstance(spine, TableRows | DeltaRows | FrameRows):
+            return spine
+        if isinstance(spine, str):
+            return FrameRows(self.query(spine))
+        return FrameRows(spine) if isinstance(spine, DataFrame) else table_rows(spine)
+
+    def _resources(self) -> Resources:
+        return Resources(lambda: self.spark, self.settings.join_tasks(), self.settings.join.task_memory_mb * 1_000_000)

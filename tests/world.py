@@ -8,14 +8,18 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from penstock.as_of import Row
+from penstock.as_of import Mode, Row
 from penstock.clock import FixedClock, from_micros
 from penstock.contract import Entity, Feature, FeatureView, FreshnessSla, Source, available_at, hours, minutes
+from penstock.contract.service import select
 from penstock.offline.attempt import run_attempt
 from penstock.offline.commit import read_features
 from penstock.offline.ingest import ingest_days
 from penstock.offline.lake import Lake
 from penstock.offline.logs import AttemptEntry
+from penstock.point_in_time.joined import Resources, join
+from penstock.point_in_time.spine import FrameRows
+from penstock.point_in_time.view_join import view_joins
 from penstock.quality.contracts import audit
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -121,6 +125,17 @@ class World:
                 "available_time": pa.array([o.at + timedelta(microseconds=1) for o in known], micros),
             }
         )
+
+
+def attached(spark: Any, lake: Lake, view: FeatureView, spine: Any, mode: Mode, engine: Any = None) -> Any:
+    """The rows of a spine, a DataFrame, with the features of one view, as a DataFrame."""
+    joins = view_joins(lake, select([view], "tests"), mode)
+    return join(lake, FrameRows(spine), joins, resources_of(spark), engine).to_spark()
+
+
+def resources_of(spark: Any, *, tasks: int = 2, task_bytes: int = 512_000_000) -> Resources:
+    """What a join may use."""
+    return Resources(lambda: spark, tasks, task_bytes)
 
 
 def feature_rows(spark: Any, lake: Lake, view: FeatureView) -> dict[tuple[object, ...], list[Row]]:

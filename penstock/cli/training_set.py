@@ -40,9 +40,8 @@ def build(
             spine_text=text or table,
         )
     out.print(f"table     {store.lake.location(made.table)}", soft_wrap=True)
-    out.print(
-        f"rows      {made.rows:,}\nfeatures  {sum(map(len, store.project.service(service).selection.values()))}\ncontent   {made.content}"
-    )
+    features = sum(len(part.features) for part in store.project.service(service).selection)
+    out.print(f"rows      {made.rows:,}\nfeatures  {features}\ncontent   {made.content}")
     for one in made.inputs:
         counted = ", ".join(f"{rows:,} by {rule}" for rule, rows in one.rows_by_rule.items())
         out.print(f"  {one.view}@{one.version} at version {one.delta_version}: {counted}", highlight=False)

@@ -1,6 +1,6 @@
 """A feature view: named features of one entity, and everything the registry must hold of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FunctionType
@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.contract.aggregation import EACH_EVENT, Aggregation, window_suffix
 from penstock.contract.entity import Entity
+from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
 from penstock.contract.source import Source
 from penstock.contract.view_parts import Degradation, Feature, FreshnessSla, Readiness, fail
@@ -181,6 +182,18 @@ class FeatureView:
     def reach(self) -> timedelta:
         """How far before a row's event time its sources are read."""
         return max((length for a in self.aggregations for length in a.over), default=self.lookback)
+
+    def named(self, name: str, *, on: Mapping[str, str] | None = None) -> NamedView:
+        """This view under another name, for a service that wants it twice.
+
+        Args:
+            name: what its features' names begin with, in place of the view's.
+            on: the view's join key → the service's join key that holds it; keys left out keep their name.
+
+        Raises:
+            ContractError: a bad name, or `on` names what is no join key of this view.
+        """
+        return NamedView(self, name, on or {})
 
     def windows(self) -> tuple[str, ...]:
         """The names of its windows, shortest first."""

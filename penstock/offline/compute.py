@@ -15,11 +15,10 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import ConfigError
 from penstock.offline import windows
+from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake
 from penstock.offline.sources import read_source, table_name
 from penstock.offline.watermark import DAY, start_of
-
-_ARROW = {"int64": pa.int64(), "float64": pa.float64()}
 
 
 def compute_rows(
@@ -117,7 +116,7 @@ def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: dateti
 def _kernel(view: FeatureView, start: int, end: int) -> Callable[[Any], Any]:
     # Only plain values cross to the workers: definitions may live in modules they cannot import.
     plan, keys = windows.plan_of(view), list(view.entity.join_keys)
-    names, dtypes = view.feature_names, [_ARROW[f.dtype] for f in view.features]
+    names, dtypes = view.feature_names, [arrow_type(f.dtype) for f in view.features]
 
     def rows_of_one_key(table: pa.Table) -> pa.Table:
         data = {name: _column(table[name]) for name in plan.columns}

@@ -1,16 +1,18 @@
 """Where each Delta table of a lake is, and what can be learnt of it without a JVM."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
+from penstock.errors import SourceError
 
 # Delta 4.1 and later refuse time travel beyond the deleted-file retention even where nothing was vacuumed,
 # so both are set when a table is created.
@@ -48,6 +50,23 @@ class Lake:
         """A table for reading without a JVM, at a version or the newest."""
         return DeltaTable(self.location(table), version=version)
 
+    def open_version(self, table: str, version: int) -> DeltaTable:
+        """A table at a version that somebody named.
+
+        Raises:
+            SourceError: there is no such table, or it no longer has this version.
+        """
+        try:
+            return self.open(table, version)
+        except TableNotFoundError:
+            raise SourceError(f"there is no table {table} in the lake {self.uri}", hint="name a table of this lake") from None
+        except DeltaError as error:
+            newest = self.version(table)
+            raise SourceError(
+                f"{table} has no version {version}: {str(error).partition(chr(10))[0]}; its newest is {newest}",
+                hint="its log was cleaned up past this version, or the table was made anew; take a version that is there",
+            ) from None
+
     def dataset(self, table: str, version: int | None = None) -> Any:
         """The rows of a table as a pyarrow dataset."""
         return dataset_of(self.open(table, version))
@@ -80,6 +99,18 @@ class Lake:
         found = files.get_file_info(FileSelector(f"{root.rstrip('/')}/{folder}", allow_not_found=True, recursive=True))
         paths = sorted(info.path for info in found if info.base_name == name)
         return [files.open_input_stream(path).read().decode() for path in paths]
+
+    def make_folder(self, path: str) -> str:
+        """The location of a folder below the lake, made if it is not there."""
+        files, root = FileSystem.from_uri(self.uri)
+        files.create_dir(f"{root.rstrip('/')}/{path}", recursive=True)
+        return self.location(path)
+
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder below the lake and all that is in it; not there: nothing."""
+        files, root = FileSystem.from_uri(self.uri)
+        with suppress(FileNotFoundError):
+            files.delete_dir(f"{root.rstrip('/')}/{path}")
 
     def prepare(self, table: str) -> str:
         """The location of a table about to be written; makes the folder where the lake is a folder."""

@@ -30,7 +30,10 @@ def training_asset(store: Store, service: FeatureService) -> dg.AssetsDefinition
 
     @dg.asset(
         key=training_key(service),
-        deps=[dg.AssetDep(feature_key(view), partition_mapping=dg.AllPartitionMapping()) for view in service.selection],
+        deps=[
+            dg.AssetDep(feature_key(view), partition_mapping=dg.AllPartitionMapping())
+            for view in dict.fromkeys(part.view for part in service.selection)
+        ],
         group_name="training",
         kinds={"deltalake", "pyspark"},
         owners=[owner_of(service.owner)],

@@ -17,7 +17,9 @@ from penstock.offline.compute import compute_rows, range_of, require_utc_session
 from penstock.offline.lake import Lake
 from penstock.offline.sources import how_far, versions
 from penstock.offline.watermark import complete_until, days_between
+from penstock.point_in_time.spine import FrameRows, check
 from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.point_in_time.view_join import ViewJoin
 
 Sample: TypeAlias = DataFrame | Sequence[Mapping[str, Any]]
 
@@ -100,4 +102,6 @@ def _joined(
         .withColumn("event_date", F.to_date("event_time"))
     )
     history = History(attempts=tuple(Attempt(day, attempt, limit) for day, limit in limits.items()))
-    return join(spark, spine, [ViewTable(view, view.feature_names, table, history)], "assumed")
+    wanted = ViewJoin(view, view.feature_names, "assumed", history, 0, view.name, {key: key for key in view.entity.join_keys})
+    check(FrameRows(spine), [wanted])
+    return join(spark, spine, [ViewTable(wanted, table)])

@@ -9,9 +9,9 @@ Answers are computed for the distinct (key, time) pairs of the spine and joined 
 n rows out, whatever the keys.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -21,107 +21,71 @@ from penstock.as_of import History, Mode
 from penstock.clock import MICROSECOND, from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
-from penstock.errors import SpineError
+from penstock.point_in_time.known import attempt_facts
+from penstock.point_in_time.view_join import ViewJoin
 
 _EARLIEST_US = to_micros(datetime(1, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True)
 class ViewTable:
-    """A view with the rows and the history to join.
+    """A view to join, and all rows of its table at one version."""
 
-    Args:
-        view: which.
-        features: which of its features are wanted, in order.
-        rows: all rows of its table at one version.
-        history: attempts, ledger and live_since.
-    """
-
-    view: FeatureView
-    features: tuple[str, ...]
+    join: ViewJoin
     rows: DataFrame
-    history: History
+
+    @property
+    def view(self) -> FeatureView:
+        return self.join.view
+
+    @property
+    def keys(self) -> list[str]:
+        """What the join keys are called in here: a spine's columns of these names may be something else."""
+        return [f"_key{n}" for n in range(max(1, len(self.join.on)))]
+
+    def keyed(self, columns: Sequence[str]) -> list[Column]:
+        """These columns as the join keys; a view without any has one key for all."""
+        values = [F.col(f"`{name}`") for name in columns] or [F.lit(0)]
+        return [value.alias(name) for value, name in zip(values, self.keys, strict=True)]
 
 
-def output_column(view: FeatureView, feature: str) -> str:
-    """The name of a joined feature: `<view>__<feature>`."""
-    return f"{view.name}__{feature}"
-
-
-def join(spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable], mode: Mode, *, suffix: str = "") -> DataFrame:
+def join(spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable]) -> DataFrame:
     """Attach to each spine row the feature values known at its event time, under the rule of `penstock.as_of`.
 
     Args:
         spark: the session.
-        spine: n rows: the views' join keys, `event_time` (timestamp), any labels.
+        spine: n rows, checked: the views' join keys, `event_time` (timestamp), any labels.
         tables: views with their rows; output columns follow their order.
-        mode: what counts as known, see `penstock.as_of.Mode`.
-        suffix: appended to the names of the output columns.
 
     Returns:
-        n rows, order not kept: the spine's columns, then `<view>__<feature><suffix>`. Null where no row is eligible.
-
-    Raises:
-        SpineError: a join key or the event time is missing or has another type, or a column would be written twice.
+        n rows, order not kept: the spine's columns, then `<view>__<feature>`. Null where no row is eligible.
     """
-    return attach(spark, spine, spine, tables, mode, suffix=suffix)
-
-
-def attach(
-    spark: SparkSession, rows: DataFrame, spine: DataFrame, tables: Sequence[ViewTable], mode: Mode, *, suffix: str = ""
-) -> DataFrame:
-    """`join`, onto `rows`: the spine's rows with other columns already attached to them.
-
-    The plan asks its questions of the spine itself. Asked of what is attached so far they would hold, at the
-    n-th view, the plans of all views before it several times over.
-    """
-    _check(rows, tables, suffix)
     times = spine.agg(F.min(F.unix_micros("event_time")), F.max(F.unix_micros("event_time"))).collect()[0]
+    rows = spine
     for table in tables:
-        rows = _with_nulls(rows, table, suffix) if times[0] is None else _join_one(spark, rows, spine, table, mode, suffix, times)
+        # The plan asks its questions of the spine itself. Asked of what is attached so far they would hold, at the
+        # n-th view, the plans of all views before it several times over.
+        rows = _with_nulls(rows, table) if times[0] is None else _join_one(spark, rows, spine, table, times)
     return rows
 
 
-def _with_nulls(rows: DataFrame, table: ViewTable, suffix: str) -> DataFrame:
+def _with_nulls(rows: DataFrame, table: ViewTable) -> DataFrame:
     types = {f.name: spark_type(f.dtype) for f in table.view.features}
-    return rows.select("*", *[F.lit(None).cast(types[f]).alias(output_column(table.view, f) + suffix) for f in table.features])
+    return rows.select("*", *[F.lit(None).cast(types[f]).alias(table.join.column(f)) for f in table.join.features])
 
 
-def _check(spine: DataFrame, tables: Sequence[ViewTable], suffix: str) -> None:
-    seen = dict(spine.dtypes)
-    if seen.get("event_time") != "timestamp":
-        raise SpineError(
-            f"the spine's 'event_time' is {seen.get('event_time', 'missing')}, expected timestamp (with a time zone)",
-            hint="name the time of each row event_time; a timestamp_ntz has no zone: say which with to_utc_timestamp",
-        )
-    for table in tables:
-        for key, dtype in table.view.entity.join_keys.items():
-            if key not in seen:
-                raise SpineError(f"join key '{key}' of feature view '{table.view.name}' is not in the spine; it has {', '.join(seen)}")
-            if seen[key] != spark_type(dtype):
-                raise SpineError(
-                    f"join key '{key}' is {seen[key]} in the spine, {spark_type(dtype)} in '{table.view.name}'", hint="cast it in the spine"
-                )
-        taken = [name for name in (output_column(table.view, f) + suffix for f in table.features) if name in seen]
-        if taken:
-            raise SpineError(f"the spine already has column(s) {', '.join(taken)}", hint="drop or rename them")
-
-
-def _join_one(
-    spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, mode: Mode, suffix: str, times: tuple[int, int]
-) -> DataFrame:
-    keys, (first, last) = list(table.view.entity.join_keys), times
-    wanted = spine.select(*keys, F.col("event_time").alias("_t")).dropna().distinct()
-    columns = [F.col(f"_value.`{f}`").alias(output_column(table.view, f) + suffix) for f in table.features]
-    rows = _committed(spark, table).where(_within(table.view, first, last))
+def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, times: tuple[int, int]) -> DataFrame:
+    (first, last), history = times, table.join.history
+    wanted = spine.select(*table.keyed(list(table.join.on.values())), F.col("event_time").alias("_t")).dropna().distinct()
+    columns = [F.col(f"_value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
+    rows = _committed(spark, table).where(_within(table.view, first, last)).select("*", *table.keyed(list(table.join.on)))
     answers = [
-        _answers(questions, _known(rows, known, table.history), table)
-        for questions, known in _by_mode(wanted, mode, table.history, first, last)
+        _answers(questions, _known(rows, known, history), table)
+        for questions, known in _by_mode(wanted, table.join.mode, history, first, last)
     ]
+    on = [F.col(f"s.`{column}`") == F.col(f"a.{key}") for column, key in zip(table.join.on.values(), table.keys, strict=False)]
     joined = onto.alias("s").join(
-        reduce(DataFrame.unionByName, answers).alias("a"),
-        [F.col(f"s.{key}") == F.col(f"a.{key}") for key in keys] + [F.col("s.event_time") == F.col("a._t")],
-        "left",
+        reduce(DataFrame.unionByName, answers).alias("a"), reduce(Column.__and__, on, F.col("s.event_time") == F.col("a._t")), "left"
     )
     return joined.select(*[F.col(f"s.`{name}`") for name in onto.columns], *columns)
 
@@ -151,26 +115,9 @@ def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
 
 def _committed(spark: SparkSession, table: ViewTable) -> DataFrame:
     """Rows whose attempt is logged, with what the history says of their attempt."""
-    facts = [(day, attempt, completed, readable) for (day, attempt), (completed, readable) in attempt_facts(table.history).items()]
+    facts = [(day, attempt, completed, readable) for (day, attempt), (completed, readable) in attempt_facts(table.join.history).items()]
     schema = "event_date date, attempt bigint, _completed_before timestamp, _readable_at timestamp"
     return table.rows.join(F.broadcast(spark.createDataFrame(facts, schema)), ["event_date", "attempt"])
-
-
-def attempt_facts(history: History) -> Mapping[tuple[date, int], tuple[datetime | None, datetime | None]]:
-    """(partition, attempt) → how far earlier attempts had completed the partition, and when it became readable."""
-    facts: dict[tuple[date, int], tuple[datetime | None, datetime | None]] = {}
-    for partition in sorted({a.partition for a in history.attempts}):
-        own = sorted((a for a in history.attempts if a.partition == partition), key=lambda a: a.attempt)
-        ledger = sorted((r for r in history.ledger if r.partition == partition), key=lambda r: r.attempt, reverse=True)
-        completed: datetime | None = None
-        earlier: dict[int, datetime | None] = {}
-        for entry in own:
-            earlier.setdefault(entry.attempt, completed)
-            completed = entry.complete_until if completed is None else max(completed, entry.complete_until)
-        for attempt, completed_before in earlier.items():
-            times = [r.readable_at for r in ledger if r.attempt >= attempt]
-            facts[partition, attempt] = (completed_before, min(times, default=None))
-    return facts
 
 
 def _known(rows: DataFrame, mode: Mode, history: History) -> DataFrame:
@@ -189,8 +136,8 @@ def _known(rows: DataFrame, mode: Mode, history: History) -> DataFrame:
 
 def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
     """(keys, _t, _value) of the wanted pairs that have an eligible row."""
-    keys = list(table.view.entity.join_keys)
-    value = F.struct(*[F.col(name) for name in table.view.feature_names])
+    keys = table.keys
+    value = F.struct(*[F.col(f"`{name}`") for name in table.view.feature_names])
     ranked = rows.select(
         *keys, "_known", "retracted", F.struct("event_time", "created_time", "row_digest", value.alias("value")).alias("_row")
     )

@@ -33,7 +33,8 @@ async def publish_services(
         if not await _is_online(store, service):
             served[service.name] = False
             continue
-        pointers = [Pointer(view=s.view, version=s.version, generation=generation) for s in service.selection]
+        views = dict.fromkeys((s.view, s.version) for s in service.selection)
+        pointers = [Pointer(view=view, version=version, generation=generation) for view, version in views]
         before = serving.get(service.name)
         if before is None or before.snapshot != fingerprint or before.pointers != pointers:
             if before is not None:

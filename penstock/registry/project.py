@@ -27,9 +27,9 @@ class Project:
         entities = {id(view.entity): view.entity for view in self.views}
         require_unique((entity.name for entity in entities.values()), f"{where}: entities (two objects of one name)")
         for service in self.services:
-            for view in service.selection:
-                if view not in self.views:
-                    raise ContractError(f"{where}: service '{service.name}' uses {view.ref}, which no feature file defines as VIEW")
+            for part in service.selection:
+                if part.view not in self.views:
+                    raise ContractError(f"{where}: service '{service.name}' uses {part.view.ref}, which no feature file defines as VIEW")
 
     @property
     def sources(self) -> tuple[Source, ...]:

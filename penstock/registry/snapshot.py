@@ -17,7 +17,7 @@ from penstock.contract.view import FeatureView
 from penstock.errors import RegistryError
 from penstock.registry.project import Project
 
-FORMAT = 1
+FORMAT = 2
 
 
 class EntityEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,9 +87,13 @@ class ViewEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SelectionEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service takes of a view; `on` pairs the view's join keys, in order, with the service's."""
+
     view: str
     version: int
     features: list[str]
+    name: str = ""
+    on: list[tuple[str, str]] = []
 
 
 class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,9 +139,24 @@ def load_snapshot(document: bytes) -> Snapshot:
         snapshot = msgspec.json.decode(document, type=Snapshot)
     except msgspec.DecodeError as error:
         raise RegistryError(f"not a registry snapshot: {error}") from None
+    if snapshot.format == 1:
+        return _from_format_1(snapshot)
     if snapshot.format != FORMAT:
         raise RegistryError(f"registry snapshot of format {snapshot.format}; this Penstock reads format {FORMAT}: upgrade it")
     return snapshot
+
+
+def _from_format_1(snapshot: Snapshot) -> Snapshot:
+    """A snapshot from before views had names of their own in a service."""
+    keys = {(v.name, v.version): [(key, key) for key, _ in snapshot.entity(v.entity).join_keys] for v in snapshot.views}
+    services = [
+        msgspec.structs.replace(
+            service,
+            selection=[msgspec.structs.replace(part, name=part.view, on=keys[part.view, part.version]) for part in service.selection],
+        )
+        for service in snapshot.services
+    ]
+    return msgspec.structs.replace(snapshot, services=services)
 
 
 def compile_snapshot(project: Project) -> Snapshot:
@@ -173,13 +192,12 @@ def contract_fingerprint(service: FeatureService) -> str:
     """What a model is promised: keys, view versions, features, dtypes, defaults and ttl; 16 hexadecimal digits."""
     promised = [
         [
-            view.name,
-            view.version,
-            list(view.entity.join_keys.items()),
-            str(view.ttl),
-            [[f.name, f.dtype, f.unit, f.default] for f in view.features if f.name in names],
+            [part.name, part.view.name, part.view.version],
+            [[part.on[key], dtype] for key, dtype in part.view.entity.join_keys.items()],
+            str(part.view.ttl),
+            [[f.name, f.dtype, f.unit, f.default] for f in part.view.features if f.name in part.features],
         ]
-        for view, names in service.selection.items()
+        for part in service.selection
     ]
     return digest([service.name, promised])[:16]
 
@@ -235,7 +253,10 @@ def _service_entry(service: FeatureService) -> ServiceEntry:
     return ServiceEntry(
         name=service.name,
         owner=service.owner,
-        selection=[SelectionEntry(view=v.name, version=v.version, features=list(names)) for v, names in service.selection.items()],
+        selection=[
+            SelectionEntry(name=p.name, view=p.view.name, version=p.view.version, features=list(p.features), on=list(p.on.items()))
+            for p in service.selection
+        ],
         join_keys=list(service.join_keys.items()),
         contract=contract_fingerprint(service),
         description=service.description,

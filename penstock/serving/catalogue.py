@@ -29,7 +29,7 @@ def describe_service(state: ServingState, name: str) -> ServiceDescription:
         UnknownService: it is not published.
     """
     plan = plan_service(state, name)
-    ttls_us = {view.slot.view: view.view.ttl_us for view in plan.views}
+    ttls_us = {feature.name: view.view.ttl_us for view in plan.views for feature in view.features}
     entry = plan.service
     return ServiceDescription(
         name=entry.name,
@@ -48,7 +48,7 @@ def describe_service(state: ServingState, name: str) -> ServiceDescription:
                 description=plan_of.feature.description,
             )
             for plan_of in plan.features
-            for ttl_us in [ttls_us[plan_of.name.partition("__")[0]]]
+            for ttl_us in [ttls_us[plan_of.name]]
         ],
         views=[served_view(view) for view in plan.views],
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from penstock.clock import from_micros
 from penstock.config import GatewaySettings
@@ -15,6 +15,9 @@ from penstock.serving.entity_keys import key_of, require_known_keys
 from penstock.serving.judgement import Problem, Served, degrade, judge
 from penstock.serving.messages import FeatureRequest, FeatureResponse, Row, ServedView, Status
 from penstock.serving.plan import ServicePlan, ViewPlan, plan_service
+
+KeyColumns: TypeAlias = tuple[tuple[str, str], ...]
+"""Columns of a request that hold a join key, with their dtypes."""
 
 Found = dict[bytes, dict[Slot, bytes]] | None
 """Key → what the store holds for it; None: the store could not answer."""
@@ -52,20 +55,22 @@ async def look_up(state: ServingState, store: Reader, now_us: int, request: Feat
     keys = _keys(plan, request)
     found = await _read(store, plan, keys)
 
-    served: dict[tuple[Slot, bytes | None], Served] = {}
+    served: list[dict[bytes | None, Served]] = [{} for _ in plan.views]
     problems: Counter[tuple[str, Problem]] = Counter()
-    for view in plan.views:
-        for key in dict.fromkeys(keys[view.entity.name]):
-            held = found[view.entity.name]
+    for view, by_key in zip(plan.views, served, strict=True):
+        for key in dict.fromkeys(keys[view.keys]):
+            held = found[view.entity.name, view.keys]
             if key is None:
                 one = judge(view, None, now_us)  # nobody: no store is needed to say so
             else:
                 one = degrade(view) if held is None else judge(view, held[key].get(view.slot), now_us)
-            served[view.slot, key] = one
+            by_key[key] = one
             if one.problem is not None:
                 problems[view.view.name, one.problem] += 1
 
-    parts = ([(view, served[view.slot, keys[view.entity.name][n]]) for view in plan.views] for n in range(len(request.entities)))
+    parts = (
+        [(view, by_key[keys[view.keys][n]]) for view, by_key in zip(plan.views, served, strict=True)] for n in range(len(request.entities))
+    )
     response = FeatureResponse(
         service=plan.service.name,
         contract=plan.service.contract,
@@ -100,34 +105,33 @@ def _require_within(limits: GatewaySettings, entities: int, features: int) -> No
         )
 
 
-def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[str, list[bytes | None]]:
-    """Entity → the key of each row of the request; None: the row says it is nobody."""
+def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[KeyColumns, list[bytes | None]]:
+    """Columns that hold join keys → the key in each row of the request; None: the row says it is nobody."""
     join_keys = dict(plan.service.join_keys)
     for position, entity in enumerate(request.entities):
         require_known_keys(entity, position, join_keys)
-    entities = {view.entity.name: view.entity for view in plan.views}
     return {
-        name: [key_of(row, position, entity.join_keys) for position, row in enumerate(request.entities)]
-        for name, entity in entities.items()
+        columns: [key_of(row, position, columns) for position, row in enumerate(request.entities)]
+        for columns in dict.fromkeys(view.keys for view in plan.views)
     }
 
 
-async def _read(store: Reader, plan: ServicePlan, keys: dict[str, list[bytes | None]]) -> dict[str, Found]:
-    """Entity → what the store holds; entities are read side by side, and each may fail alone."""
+async def _read(store: Reader, plan: ServicePlan, keys: dict[KeyColumns, list[bytes | None]]) -> dict[tuple[str, KeyColumns], Found]:
+    """Entity and columns that hold its key → what the store holds; they are read side by side, and each may fail alone."""
 
-    async def read_entity(entity: str) -> Found:
-        unique = list(dict.fromkeys(key for key in keys[entity] if key is not None))
+    async def read_entity(entity: str, columns: KeyColumns) -> Found:
+        unique = list(dict.fromkeys(key for key in keys[columns] if key is not None))
         if not unique:
             return {}
-        slots = [view.slot for view in plan.views if view.entity.name == entity]
+        slots = list(dict.fromkeys(view.slot for view in plan.views if (view.entity.name, view.keys) == (entity, columns)))
         try:
             return dict(zip(unique, await store.read(entity, unique, slots), strict=True))
         except StoreError:
             # Refused or no answer: either way there is no value to judge, and the contract says what then.
             return None
 
-    entities = list(keys)
-    return dict(zip(entities, await asyncio.gather(*map(read_entity, entities)), strict=True))
+    wanted = list(dict.fromkeys((view.entity.name, view.keys) for view in plan.views))
+    return dict(zip(wanted, await asyncio.gather(*(read_entity(*one) for one in wanted)), strict=True))
 
 
 def _row(parts: list[tuple[ViewPlan, Served]], now_us: int) -> Row:

@@ -33,6 +33,7 @@ class ViewPlan:
 
     Args:
         view, entity: their definitions.
+        keys: the columns of a request that hold its join keys, with their dtypes, in the entity's order.
         slot: where its values are.
         complete_until_us: its watermark; None: nothing was published.
         features: which of its features to serve.
@@ -40,6 +41,7 @@ class ViewPlan:
 
     view: ViewEntry
     entity: EntityEntry
+    keys: tuple[tuple[str, str], ...]
     slot: Slot
     complete_until_us: int | None
     features: tuple[FeaturePlan, ...]
@@ -79,7 +81,7 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
             f"feature service '{service}' is served under contract '{entry.contract}', the request pins '{contract}'",
             hint="compare the two contracts, retrain or adapt the model, then pin the new one",
         )
-    offered = dict.fromkeys(f"{part.view}__{feature}" for part in entry.selection for feature in part.features)
+    offered = dict.fromkeys(f"{part.name}__{feature}" for part in entry.selection for feature in part.features)
     wanted = offered if features is None else dict.fromkeys(features)
     unknown = [name for name in wanted if name not in offered]
     if unknown:
@@ -94,14 +96,16 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
         view = snapshot.view(part.view, part.version)
         slot = Slot(part.view, part.version, generations[part.view, part.version])
         stored_at = {feature.name: position for position, feature in enumerate(view.features)}
-        named = {feature: f"{part.view}__{feature}" for feature in part.features}
+        named = {feature: f"{part.name}__{feature}" for feature in part.features}
         plans = tuple(
             FeaturePlan(named[feature], view.features[stored_at[feature]], stored_at[feature], served_at[named[feature]])
             for feature in part.features
             if named[feature] in served_at
         )
         if plans:
-            views.append(ViewPlan(view, snapshot.entity(view.entity), slot, state.complete_until_us.get(slot), plans))
+            entity = snapshot.entity(view.entity)
+            keys = tuple((column, dtype) for (_, column), (_, dtype) in zip(part.on, entity.join_keys, strict=True))
+            views.append(ViewPlan(view, entity, keys, slot, state.complete_until_us.get(slot), plans))
     return ServicePlan(entry, pointers.snapshot, tuple(views))
 
 

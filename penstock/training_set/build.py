@@ -1,12 +1,12 @@
 """A training set: a spine joined point-in-time under one mode, as a Delta table with a manifest."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from penstock.as_of import Mode
@@ -14,11 +14,12 @@ from penstock.clock import Clock
 from penstock.contract.fingerprint import digest
 from penstock.contract.rules import require_name
 from penstock.contract.service import FeatureService
-from penstock.errors import CommitError, SpineError
-from penstock.offline.commit import EXACT_JSON, read_features
+from penstock.errors import CommitError
+from penstock.offline.commit import EXACT_JSON
 from penstock.offline.lake import RETENTION, Lake, feature_table
-from penstock.point_in_time.history import history_of
-from penstock.point_in_time.sql_engine import ViewTable, join
+from penstock.point_in_time.joined import Resources, frame_of, join
+from penstock.point_in_time.spine import FrameRows, Spine
+from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.snapshot import contract_fingerprint
 from penstock.training_set.split import parse_split, with_split
 
@@ -30,7 +31,9 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     """One view as a training set read it.
 
     Args:
+        name: what its columns begin with.
         view, version: which.
+        mode: what counted as known.
         table, delta_version: what was read.
         attempts, publications: how many entries of the logs were known.
         live_since: when the view went live, or None.
@@ -38,8 +41,10 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
             `live_since`, as in `assumed`; under another mode all by that.
     """
 
+    name: str
     view: str
     version: int
+    mode: Mode
     table: str
     delta_version: int
     attempts: int
@@ -76,27 +81,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: list[Input]
 
 
-def view_tables(spark: SparkSession, lake: Lake, service: FeatureService) -> list[tuple[ViewTable, int]]:
-    """The views of a service with rows, history and the Delta version read."""
-    tables = []
-    for view, names in service.selection.items():
-        # Before the version: every attempt and publication in it has its rows there, and rows of later ones do not count.
-        history = history_of(lake, view)
-        version = lake.version(feature_table(view))
-        if version is None:
-            raise SpineError(f"feature view {view.ref} has no table yet", hint="compute it first: backfill its asset")
-        tables.append((ViewTable(view, tuple(names), read_features(spark, lake, view, version), history), version))
-    return tables
-
-
 def build(
-    spark: SparkSession,
     lake: Lake,
     service: FeatureService,
-    spine: DataFrame,
+    spine: Spine,
+    resources: Resources,
     *,
     name: str,
     mode: Mode,
+    overrides: Mapping[str, Mode] | None = None,
     clock: Clock,
     split: str = "",
     spine_text: str = "",
@@ -104,11 +97,13 @@ def build(
     """Join a spine with a service's features and keep the result.
 
     Args:
-        spark, lake: with what and where.
+        lake: where.
         service: the features.
         spine: join keys, `event_time`, any labels.
+        resources: what may be used.
         name: the training set's name; each build has an id of its own below it.
         mode: what counts as known.
+        overrides: view's name in the service → another mode for it.
         clock: tells when it was built.
         split: see `training_set.split`; it adds a column `split`.
         spine_text: where the spine came from, for the manifest.
@@ -121,32 +116,37 @@ def build(
         CommitError: what was written has not the rows of the spine.
     """
     require_name(name, "training set")
-    if mode not in get_args(Mode):
-        raise SpineError(f"mode '{mode}': expected one of {', '.join(get_args(Mode))}")
     wanted_split = parse_split(split) if split else None
-    tables = view_tables(spark, lake, service)
-    spine = spine.cache()
+    joins = view_joins(lake, service.selection, mode, overrides)
+    spark = resources.spark()
+    frame = frame_of(spark, spine).cache()
     try:
-        spine_rows, spine_content = content(spine)
-        if not spine_rows:
-            raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
-        joined = join(spark, spine, [table for table, _ in tables], mode)
+        joined = join(lake, FrameRows(frame), joins, resources)
+        spine_rows, spine_content = content(frame)
+        rows_joined = joined.to_spark()
         if wanted_split is not None:
-            joined = with_split(joined, wanted_split)
-        inputs = [_input(spine, table, version, mode, spine_rows) for table, version in tables]
+            rows_joined = with_split(rows_joined, wanted_split)
+        inputs = [_input(frame, one, spine_rows) for one in joins]
         now = clock.now()
         contract = contract_fingerprint(service)
         fingerprint = digest(
-            [name, mode, contract, split, spine_content, [[i.table, i.delta_version, i.attempts, i.publications] for i in inputs]]
+            [
+                name,
+                mode,
+                contract,
+                split,
+                spine_content,
+                [[i.name, i.mode, i.table, i.delta_version, i.attempts, i.publications] for i in inputs],
+            ]
         )
         identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{mode}-{fingerprint[:8]}"
         table = f"training/{name}/{identity}"
-        writer = joined.write.format("delta").mode("overwrite")
+        writer = rows_joined.write.format("delta").mode("overwrite")
         for key, value in RETENTION.items():
             writer = writer.option(key, value)
         writer.save(lake.location(table))
     finally:
-        spine.unpersist()
+        frame.unpersist()
     rows, hashed = content(spark.read.format("delta").load(lake.location(table)))
     if rows != spine_rows:
         raise CommitError(
@@ -165,10 +165,10 @@ def build(
         spine=spine_text,
         spine_content=spine_content,
         spine_rows=spine_rows,
-        spine_columns=spine.columns,
+        spine_columns=frame.columns,
         rows=rows,
         table=table,
-        columns=[(column, dtype) for column, dtype in joined.dtypes],
+        columns=[(column, dtype) for column, dtype in rows_joined.dtypes],
         content=hashed,
         inputs=inputs,
     )
@@ -185,19 +185,21 @@ def content(frame: DataFrame) -> tuple[int, str]:
     return int(counted[0]), digest([int(counted[0]), str(counted[1]), str(counted[2])])[:32]
 
 
-def _input(spine: DataFrame, table: ViewTable, version: int, mode: Mode, spine_rows: int) -> Input:
-    history = table.history
-    by_rule: dict[str, int] = {mode: spine_rows}
-    if mode == "observed":
+def _input(spine: DataFrame, join: ViewJoin, spine_rows: int) -> Input:
+    history = join.history
+    by_rule: dict[str, int] = {join.mode: spine_rows}
+    if join.mode == "observed":
         live = 0
         if history.live_since is not None:
             live = spine.where(F.col("event_time") >= F.lit(history.live_since)).count()
         by_rule = {"ledger": live, "assumed": spine_rows - live}
     return Input(
-        view=table.view.name,
-        version=table.view.version,
-        table=feature_table(table.view),
-        delta_version=version,
+        name=join.name,
+        view=join.view.name,
+        version=join.view.version,
+        mode=join.mode,
+        table=feature_table(join.view),
+        delta_version=join.version,
         attempts=len(history.attempts),
         publications=len(history.ledger),
         live_since=history.live_since,

@@ -1,6 +1,7 @@
 """What a mode leaks: one spine under two modes, compared feature by feature."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import msgspec
@@ -8,9 +9,12 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from penstock.as_of import Mode
+from penstock.contract.service import Selection
 from penstock.errors import SpineError
 from penstock.offline.lake import Lake
-from penstock.point_in_time.sql_engine import ViewTable, attach, join, output_column
+from penstock.point_in_time.joined import Resources, join
+from penstock.point_in_time.spine import Spine
+from penstock.point_in_time.view_join import view_joins
 from penstock.training_set.build import Manifest
 from penstock.training_set.split import COLUMN
 
@@ -36,11 +40,14 @@ class FeatureDelta(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def leakage_delta(
-    spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable], *, modes: tuple[Mode, Mode] = ("event", "observed")
+    lake: Lake, spine: Spine, selection: Sequence[Selection], resources: Resources, *, modes: tuple[Mode, Mode] = ("event", "observed")
 ) -> list[FeatureDelta]:
     """Per feature, how many rows of the spine differ between two modes."""
-    both = attach(spark, join(spark, spine, tables, modes[0]), spine, tables, modes[1], suffix=_OTHER)
-    return _counted(both, [output_column(table.view, feature) for table in tables for feature in table.features])
+    first = view_joins(lake, selection, modes[0])
+    # The same tables under the other mode, joined beside: one version of each, one pass.
+    second = [replace(one, mode=modes[1], name=one.name + _OTHER) for one in first]
+    both = join(lake, spine, [*first, *second], resources).to_spark()
+    return _counted(both, {a: b for one, other in zip(first, second, strict=True) for a, b in zip(one.columns, other.columns, strict=True)})
 
 
 def leakage_between(spark: SparkSession, lake: Lake, one: Manifest, other: Manifest) -> list[FeatureDelta]:
@@ -64,13 +71,13 @@ def leakage_between(spark: SparkSession, lake: Lake, one: Manifest, other: Manif
         .join(second.alias("b"), pair)
         .select(*[F.col(f"a.`{name}`") for name in names], *[F.col(f"b.`{name}`").alias(name + _OTHER) for name in names])
     )
-    return _counted(both, names)
+    return _counted(both, {name: name + _OTHER for name in names})
 
 
-def _counted(both: DataFrame, names: Sequence[str]) -> list[FeatureDelta]:
+def _counted(both: DataFrame, names: Mapping[str, str]) -> list[FeatureDelta]:
     counts = [F.count(F.lit(1)).alias("rows")]
-    for name in names:
-        one, other = F.col(f"`{name}`"), F.col(f"`{name}{_OTHER}`")
+    for name, beside in names.items():
+        one, other = F.col(f"`{name}`"), F.col(f"`{beside}`")
         counts += [
             F.count_if(~one.eqNullSafe(other)).alias(f"{name}:differ"),
             F.count(one).alias(f"{name}:0"),

@@ -75,7 +75,8 @@ def require_what_the_rule_gives(project: Project, now: datetime) -> None:
     """Over the real gateway, all values of 1,000 flights are those the rule gives on the offline tables at that time."""
     settings, lake = project.settings(now), project.lake
     service = load_project("feature_assets").service("arrival_delay")
-    tables = {view: (feature_rows(spark_session(settings), lake, view), history_of(lake, view)) for view in service.selection}
+    views = [part.view for part in service.selection]
+    tables = {view: (feature_rows(spark_session(settings), lake, view), history_of(lake, view)) for view in views}
     columns = list(service.join_keys)
     flights = lake.dataset("raw/arrivals").to_table(columns=columns).group_by(columns).aggregate([]).drop_null().to_pylist()[:1000]
     assert len(flights) == 1000

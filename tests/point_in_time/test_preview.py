@@ -12,10 +12,8 @@ from penstock.errors import ConfigError, SpineError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts
-from penstock.point_in_time.history import history_of
 from penstock.point_in_time.preview import preview
-from penstock.point_in_time.sql_engine import ViewTable, join
-from tests.world import MONDAY, World, customer, orders
+from tests.world import MONDAY, World, attached, customer, orders
 
 pytestmark = pytest.mark.real
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -63,8 +61,7 @@ def test_features_on_a_spine_are_those_a_join_attaches(world: World) -> None:
     )
     seen = sorted(map(str, shown(world, spine).collect()))
     world.compute((MONDAY - DAY).date(), MONDAY.date())
-    table = ViewTable(VIEW, VIEW.feature_names, read_features(world.spark, world.lake, VIEW), history_of(world.lake, VIEW))
-    joined = sorted(map(str, join(world.spark, spine, [table], "assumed").collect()))
+    joined = sorted(map(str, attached(world.spark, world.lake, VIEW, spine, "assumed").collect()))
     assert seen == joined
     assert len(seen) == 45
     assert sum("None" not in row for row in seen) > 20

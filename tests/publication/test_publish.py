@@ -13,19 +13,16 @@ import pytest
 from penstock.clock import FixedClock, from_micros
 from penstock.config import Settings
 from penstock.errors import PublicationError, StoreUnavailable
-from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts, publications
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore, Slot
-from penstock.point_in_time.history import history_of
-from penstock.point_in_time.sql_engine import ViewTable, join
 from penstock.publication import publish as publish_module
 from penstock.publication.due import due
 from penstock.publication.publish import Connect, Published, publish, with_store
 from tests.online_content import require_what_the_rule_gives, values_online
-from tests.world import MONDAY, World, view_of_orders
+from tests.world import MONDAY, World, attached, view_of_orders
 
 pytestmark = pytest.mark.real
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -156,11 +153,9 @@ def test_a_value_corrected_after_it_was_served_trains_as_the_old_one_before_it_w
     assert online.amounts("ann") == [99.0]
     times = [12 * HOUR, 13 * HOUR, 14 * HOUR - timedelta(microseconds=1), 14 * HOUR, 15 * HOUR]
     spine = world.spark.createDataFrame([("ann", MONDAY + t) for t in times], "customer string, event_time timestamp")
-    history = history_of(world.lake, world.view)
-    table = ViewTable(world.view, ("amount",), read_features(world.spark, world.lake, world.view), history)
 
     def trained(mode: Any) -> list[Any]:
-        joined = join(world.spark, spine, [table], mode).orderBy("event_time").collect()
+        joined = attached(world.spark, world.lake, world.view, spine, mode).orderBy("event_time").collect()
         return [row[f"{world.view.name}__amount"] for row in joined]
 
     assert trained("observed") == [12.0, 12.0, 12.0, 99.0, 99.0]

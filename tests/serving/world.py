@@ -127,7 +127,8 @@ async def point(
 ) -> None:
     """What `penstock` does when it flips a service to a filled generation."""
     await store.put_snapshot(snapshot.fingerprint, snapshot.to_json())
-    pointers = [Pointer(view=v.name, version=v.version, generation=generation) for v in service.selection]
+    views = dict.fromkeys(part.view for part in service.selection)
+    pointers = [Pointer(view=v.name, version=v.version, generation=generation) for v in views]
     await store.set_pointers(
         ServicePointers(service=service.name, snapshot=snapshot.fingerprint, pointers=pointers, changed_at_us=to_micros(at))
     )

@@ -10,10 +10,11 @@ from penstock.clock import FixedClock
 from penstock.contract import FeatureService
 from penstock.errors import SpineError
 from penstock.offline.lake import Lake
-from penstock.training_set.build import Manifest, build, manifests, view_tables
+from penstock.point_in_time.spine import FrameRows
+from penstock.training_set.build import Manifest, build, manifests
 from penstock.training_set.leakage import leakage_between, leakage_delta
 from penstock.training_set.split import ByHash, ByTime, parse_split, with_split
-from tests.world import MONDAY, World, view_of_orders
+from tests.world import MONDAY, World, resources_of, view_of_orders
 
 HOUR = timedelta(hours=1)
 
@@ -54,7 +55,8 @@ def world(spark: Any, tmp_path: Path) -> World:
 def made(world: World, rows: list[tuple[Any, ...]], **options: Any) -> Manifest:
     spine = world.spark.createDataFrame(rows, "customer string, event_time timestamp, late boolean")
     service = FeatureService("spend", views=[world.view], owner="ml")
-    return build(world.spark, world.lake, service, spine, name="spend", clock=world.clock, **{"mode": "assumed", **options})
+    using = {"mode": "assumed", **options}
+    return build(world.lake, service, FrameRows(spine), resources_of(world.spark), name="spend", clock=world.clock, **using)
 
 
 SPINE = [(f"c{n % 10}", MONDAY + (n % 4) * HOUR, n % 3 == 0) for n in range(40)]
@@ -121,8 +123,8 @@ def test_the_leakage_delta_counts_rows_that_know_too_early(spark: Any, tmp_path:
     world.place("ann", 1.0, MONDAY + HOUR)  # may be used from 03:00
     world.compute(MONDAY.date())
     spine = spark.createDataFrame([("ann", MONDAY + n * HOUR) for n in range(6)], "customer string, event_time timestamp")
-    tables = [table for table, _ in view_tables(spark, world.lake, FeatureService("spend", views=[world.view], owner="ml"))]
-    (delta,) = leakage_delta(spark, spine, tables, modes=("event", "assumed"))
+    selection = FeatureService("spend", views=[world.view], owner="ml").selection
+    (delta,) = leakage_delta(world.lake, FrameRows(spine), selection, resources_of(spark), modes=("event", "assumed"))
     # 01:00 and 02:00 know it too early: 5 values against 3
     assert (delta.feature, delta.rows, delta.differ, delta.present) == ("last_order__amount", 6, 2, (5, 3))
 

@@ -1,0 +1,130 @@
+"""The rule of time over plain files: tiles of the spine, each done by itself, in this process or in Spark's tasks.
+
+No feature row is shuffled: a task reads the row groups its tile asks for and attaches their values to its rows.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from penstock.point_in_time.planner import Plan
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Rows, Tile, cast
+from penstock.point_in_time.tile import ViewFiles, attach
+
+OnSpark: TypeAlias = DeltaRows | FrameRows
+"""A spine in a Delta table, which tasks read themselves, or one that Spark computes."""
+
+_BATCH_ROWS = 20_000  # rows handed on at once
+_GROUP_ROWS = 100_000  # rows of a row group of what is written
+
+_WRITTEN = "path string, rows bigint, bytes bigint, first bigint, last bigint"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file a task wrote: its name in the folder, what it holds, and the event times it spans in microseconds."""
+
+    path: str
+    rows: int
+    bytes: int
+    first: int | None
+    last: int | None
+
+
+def in_process(rows: Rows, plan: Plan, views: Sequence[ViewFiles]) -> Iterator[pa.Table]:
+    """The spine's rows with their features, tile by tile, without Spark."""
+    for tile in rows.cut(plan.columns, plan.tiles):
+        yield attach(views, rows.read(tile))
+
+
+def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles]) -> DataFrame:
+    """The spine's rows with their features as a DataFrame; each of its partitions is a tile."""
+    schema = pa.schema([*spine.schema, *(field for view in views for field in view.columns)])
+    return _map_tiles(spark, spine, plan, _Attach(tuple(views)), from_arrow_schema(schema, prefer_timestamp_ntz=True))
+
+
+def write_on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], folder: str) -> list[Written]:
+    """The same, written as Parquet by the tasks themselves: a file each, in `folder`.
+
+    A task that Spark runs twice writes two files; only the one it reported is named here.
+    """
+    written = _map_tiles(spark, spine, plan, _Write(tuple(views), folder), _WRITTEN)
+    return [Written(**row.asDict()) for row in written.collect()]
+
+
+def write_frame(rows: DataFrame, schema: pa.Schema, folder: str) -> list[Written]:
+    """Any DataFrame, written the same way: a file for each of its partitions that has rows."""
+    written = rows.mapInArrow(_from_batches(schema, _Write((), folder)), _WRITTEN)
+    return [Written(**row.asDict()) for row in written.collect()]
+
+
+def write_table(folder: str, rows: pa.Table) -> Written:
+    """Write rows as one Parquet file with a name of its own."""
+    files, root = FileSystem.from_uri(folder)
+    name = f"part-{uuid.uuid4()}.snappy.parquet"
+    pq.write_table(rows, f"{root}/{name}", filesystem=files, row_group_size=_GROUP_ROWS)
+    ends = pc.min_max(rows["event_time"].cast(pa.int64()))
+    size = files.get_file_info(f"{root}/{name}").size
+    return Written(name, rows.num_rows, size, ends["min"].as_py(), ends["max"].as_py())
+
+
+@dataclass(frozen=True)
+class _Attach:
+    """A tile → its batches with features."""
+
+    views: tuple[ViewFiles, ...]
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        yield from attach(self.views, rows).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+
+
+@dataclass(frozen=True)
+class _Write:
+    """A tile → one row that tells of the file it was written to."""
+
+    views: tuple[ViewFiles, ...]
+    folder: str
+
+    def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
+        one = write_table(self.folder, attach(self.views, rows))
+        yield pa.RecordBatch.from_pydict(
+            {
+                "path": pa.array([one.path], pa.string()),
+                **{name: pa.array([getattr(one, name)], pa.int64()) for name in ("rows", "bytes", "first", "last")},
+            }
+        )
+
+
+def _map_tiles(spark: SparkSession, spine: OnSpark, plan: Plan, work: Any, schema: Any) -> DataFrame:
+    if isinstance(spine, DeltaRows):
+        tiles = spine.cut(plan.columns, plan.tiles)
+        return spark.range(0, len(tiles), 1, len(tiles)).mapInArrow(_from_files(spine, tiles, work), schema)
+    rows = spine.rows
+    cut = rows.repartitionByRange(plan.tiles, *plan.columns) if plan.tiles > 1 else rows.repartition(1)
+    return cut.mapInArrow(_from_batches(spine.schema, work), schema)
+
+
+def _from_files(spine: DeltaRows, tiles: Sequence[Tile], work: Any) -> Callable[..., Iterator[pa.RecordBatch]]:
+    def run(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for number in chain.from_iterable(batch.column(0).to_pylist() for batch in numbers):
+            yield from work(spine.read(tiles[number]))
+
+    return run
+
+
+def _from_batches(schema: pa.Schema, work: Any) -> Callable[..., Iterator[pa.RecordBatch]]:
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rows = list(batches)
+        if rows:
+            yield from work(cast(pa.Table.from_batches(rows), schema))
+
+    return run

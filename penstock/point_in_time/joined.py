@@ -1,0 +1,179 @@
+"""A spine with features attached: planned at once, computed when it is asked for, in the form that is asked for."""
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
+from pyspark.sql import DataFrame, SparkSession
+
+from penstock.errors import SpineError
+from penstock.offline.arrow import arrow_type
+from penstock.offline.commit import read_features
+from penstock.offline.lake import Lake
+from penstock.point_in_time import sql_engine
+from penstock.point_in_time.columnar_engine import Written, in_process, on_spark, write_frame, write_on_spark, write_table
+from penstock.point_in_time.planner import Plan, explained, files_of, plan
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
+from penstock.point_in_time.tile import ViewFiles
+from penstock.point_in_time.view_join import ViewJoin
+
+# A JVM takes about as long to start as this process takes to join so much.
+_IN_PROCESS_BYTES = 256_000_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a join may use.
+
+    Args:
+        spark: gives the session; asked for only if Spark is needed.
+        tasks: how many tasks run side by side.
+        task_bytes: how much memory one of them may take.
+    """
+
+    spark: Callable[[], SparkSession]
+    tasks: int
+    task_bytes: int
+
+
+def join(
+    lake: Lake, spine: Spine, joins: Sequence[ViewJoin], resources: Resources, engine: Literal["columnar", "sql"] | None = None
+) -> "Joined":
+    """Attach to each spine row the feature values known at its event time, under the rule of `penstock.as_of`.
+
+    Args:
+        lake: where the views' tables are.
+        spine: n rows: the views' join keys, `event_time` (timestamp), any labels.
+        joins: the views; output columns follow their order.
+        resources: what may be used.
+        engine: which; None: the columnar one unless there is a reason against it, which `explain` tells.
+
+    Returns:
+        n rows, order not kept: the spine's columns, then `<view>__<feature>`. Null where no row is eligible.
+
+    Raises:
+        SpineError: the spine has no rows; a join key or the event time is missing or has another type; a column would
+            be written twice; or the columnar engine is asked for and cannot do it.
+        SourceError: a table no longer has the version that is asked for.
+    """
+    check(spine, joins)
+    extent = spine.extent()
+    if not extent.rows:
+        raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
+    made = plan(lake, joins, extent, len(spine.schema), tasks=resources.tasks, task_bytes=resources.task_bytes, engine=engine)
+    if engine == "columnar" and made.why_sql is not None:
+        raise SpineError(f"the columnar engine cannot join this: {made.why_sql}", hint="leave the engine out, and SQL does")
+    return Joined(lake, spine, made, resources)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The join of a spine with some views, not computed yet.
+
+    Every form holds the same rows, in no particular order. What is asked for twice is computed twice.
+    """
+
+    lake: Lake
+    spine: Spine
+    plan: Plan
+    resources: Resources
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Its columns: the spine's, then the features."""
+        return pa.schema([*self.spine.schema, *(field for one in self.plan.joins for field in _columns(one))])
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of its columns."""
+        names: list[str] = self.schema.names
+        return names
+
+    def explain(self) -> str:
+        """What will be read, in which tiles, by which engine and why; a line each."""
+        where = "in this process, without Spark" if self._without_spark else "in Spark's tasks"
+        return "\n".join([*explained(self.plan), f"runs      {where}"])
+
+    def to_spark(self) -> DataFrame:
+        """As a Spark DataFrame, computed when that is."""
+        spark = self.resources.spark()
+        if self.plan.why_sql is None:
+            return on_spark(spark, self._on_spark(spark), self.plan, self._files)
+        tables = [sql_engine.ViewTable(one, read_features(spark, self.lake, one.view, one.version)) for one in self.plan.joins]
+        return sql_engine.join(spark, frame_of(spark, self.spine), tables)
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """As Arrow batches, one after the other: never all of them in memory."""
+        if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
+            for table in in_process(self.spine, self.plan, self._files):
+                yield from table.to_batches()
+            return
+        with self._staging() as folder:
+            files, root = FileSystem.from_uri(folder)
+            for written in self.write_files(folder):
+                with pq.ParquetFile(f"{root}/{written.path}", filesystem=files) as parquet:
+                    for batch in parquet.iter_batches():
+                        yield batch.cast(self.schema)
+
+    def to_arrow(self) -> pa.Table:
+        """As one Arrow table: all of it in this process."""
+        return pa.Table.from_batches(self.to_batches(), schema=self.schema)
+
+    def to_pandas(self) -> Any:
+        """As a pandas DataFrame: all of it in this process."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """As a polars DataFrame, where polars is installed: all of it in this process."""
+        import polars  # noqa: PLC0415  # the user's own: nothing here needs it
+
+        return polars.from_arrow(self.to_arrow())
+
+    def write_files(self, folder: str) -> list[Written]:
+        """As Parquet files with names of their own in a folder that is there, each written by the task that made it."""
+        if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
+            return [write_table(folder, table) for table in in_process(self.spine, self.plan, self._files)]
+        spark = self.resources.spark()
+        if self.plan.why_sql is None:
+            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, folder)
+        return write_frame(self.to_spark(), self.schema, folder)
+
+    @property
+    def _without_spark(self) -> bool:
+        return not isinstance(self.spine, FrameRows) and self.plan.why_sql is None and self.plan.bytes <= _IN_PROCESS_BYTES
+
+    @cached_property
+    def _files(self) -> list[ViewFiles]:
+        return files_of(self.lake, self.plan, {field.name: field.type for field in self.schema}, self.resources.task_bytes)
+
+    def _on_spark(self, spark: SparkSession) -> DeltaRows | FrameRows:
+        return self.spine if isinstance(self.spine, DeltaRows) else FrameRows(frame_of(spark, self.spine))
+
+    @contextmanager
+    def _staging(self) -> Iterator[str]:
+        name = f"staging/{uuid.uuid4()}"
+        folder = self.lake.make_folder(name)
+        try:
+            yield folder
+        finally:
+            self.lake.remove_folder(name)
+
+
+def frame_of(spark: SparkSession, spine: Spine) -> DataFrame:
+    """A spine as Spark's own."""
+    if isinstance(spine, FrameRows):
+        return spine.rows
+    if isinstance(spine, DeltaRows):
+        return spark.read.format("delta").option("versionAsOf", spine.version).load(spine.location)
+    return spark.createDataFrame(spine.rows)
+
+
+def _columns(join: ViewJoin) -> list[pa.Field]:
+    dtypes = {feature.name: feature.dtype for feature in join.view.features}
+    return [pa.field(join.column(feature), arrow_type(dtypes[feature])) for feature in join.features]

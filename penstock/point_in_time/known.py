@@ -1,0 +1,101 @@
+"""From when each feature row was known, in numpy. The reference is `penstock.as_of.known`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Self, TypeAlias
+
+import numpy as np
+
+from penstock.as_of import Attempt, History, Mode, Readable
+from penstock.clock import EPOCH, to_micros
+from penstock.point_in_time.kernel import Ints
+
+NEVER = np.iinfo(np.int64).max
+_NOT_BEFORE = np.iinfo(np.int64).min
+
+Facts: TypeAlias = Mapping[tuple[date, int], tuple[datetime | None, datetime | None]]
+"""(partition, attempt) → how far earlier attempts had completed the partition, and when it became readable."""
+
+
+def attempt_facts(history: History) -> Facts:
+    """What the rule of time needs to know of each committed attempt."""
+    own: dict[date, list[Attempt]] = {}
+    for entry in history.attempts:
+        own.setdefault(entry.partition, []).append(entry)
+    ledger: dict[date, list[Readable]] = {}
+    for row in history.ledger:
+        ledger.setdefault(row.partition, []).append(row)
+    facts: dict[tuple[date, int], tuple[datetime | None, datetime | None]] = {}
+    for partition, entries in own.items():
+        completed: datetime | None = None
+        completed_before: dict[int, datetime | None] = {}
+        for entry in sorted(entries, key=lambda a: a.attempt):
+            completed_before.setdefault(entry.attempt, completed)
+            completed = entry.complete_until if completed is None else max(completed, entry.complete_until)
+        published = sorted(ledger.get(partition, ()), key=lambda r: r.attempt)
+        readable: datetime | None = None
+        for attempt in sorted(completed_before, reverse=True):
+            while published and published[-1].attempt >= attempt:
+                at = published.pop().readable_at
+                readable = at if readable is None else min(readable, at)
+            facts[partition, attempt] = (completed_before[attempt], readable)
+    return facts
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The same in plain numbers, for tasks: days since 1970, microseconds.
+
+    Args:
+        facts: day → attempt → how far earlier attempts had completed the day (`_NOT_BEFORE`: there were none)
+            and when the attempt became readable (NEVER: it did not).
+        live_since: when the view version went live; NEVER: it did not.
+    """
+
+    facts: Mapping[int, Mapping[int, tuple[int, int]]]
+    live_since: int
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        by_day: dict[int, dict[int, tuple[int, int]]] = {}
+        for (partition, attempt), (completed, readable) in attempt_facts(history).items():
+            entry = (_micros(completed, _NOT_BEFORE), _micros(readable, NEVER))
+            by_day.setdefault((partition - EPOCH.date()).days, {})[attempt] = entry
+        return cls(by_day, _micros(history.live_since, NEVER))
+
+
+def _micros(time: datetime | None, absent: int) -> int:
+    return absent if time is None else to_micros(time)
+
+
+def known_from(committed: Committed, mode: Mode, day: int, event: Ints, available: Ints, attempt: Ints) -> Ints:
+    """From when each row of one partition was known; NEVER: it was not committed, or never readable.
+
+    Args:
+        committed: what is recorded of the view version.
+        mode: `observed` as it is from `live_since` on; before, ask for `assumed`.
+        day: the partition.
+        event, available: times of n rows; `available` may be empty under `event` and `observed`.
+        attempt: their attempts, which are their created times as well (ADR 0007).
+    """
+    there, position = np.unique(attempt, return_inverse=True) if len(attempt) and (attempt != attempt[0]).any() else (attempt[:1], None)
+    recorded = [committed.facts.get(day, {}).get(one) for one in there.tolist()]
+    completed_before = _each([one[0] if one else _NOT_BEFORE for one in recorded], position)
+    readable = _each([one[1] if one else NEVER for one in recorded], position)
+    if mode == "event":
+        known = event
+    elif mode == "observed":
+        known = readable
+    elif mode == "restated":
+        known = available
+    else:
+        correction = (attempt >= committed.live_since) & (completed_before >= event)
+        known = np.where(correction, np.maximum(available, attempt), available)
+    is_committed = _each([int(one is not None) for one in recorded], position) == 1
+    return np.where(is_committed, np.maximum(known, event), NEVER)
+
+
+def _each(values: list[int], position: Ints | None) -> Ints:
+    of_attempt = np.array(values, np.int64)
+    return of_attempt if position is None else of_attempt[position]

@@ -1,0 +1,223 @@
+"""The features of one tile of a spine: its rows are here, the feature rows are read from files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.as_of import Mode
+from penstock.point_in_time.feature_files import Asked, FeatureFile, FeatureReader
+from penstock.point_in_time.join_keys import KeyIndex
+from penstock.point_in_time.kernel import NONE, Ints, Rows, may_still_be_used, rows_as_of
+from penstock.point_in_time.known import NEVER, Committed, known_from
+
+_UTC = pa.timestamp("us", tz="UTC")
+_EARLIEST = np.iinfo(np.int64).min
+
+ROW_BYTES = 80  # what a task holds of each feature row of its keys, while it ranks them
+
+
+@dataclass(frozen=True)
+class ViewFiles:
+    """A view's table as a task needs it: plain values only, for they cross to workers.
+
+    Args:
+        location, files: what to read.
+        keys: join key → the spine's column that holds it.
+        features: the wanted ones, in order.
+        columns: what they become: names and types.
+        ttl: microseconds, or None.
+        mode: what counts as known.
+        committed: what is recorded of it.
+        task_bytes: how much memory ranking its rows may take.
+    """
+
+    location: str
+    files: tuple[FeatureFile, ...]
+    keys: dict[str, str]
+    features: tuple[str, ...]
+    columns: pa.Schema
+    ttl: int | None
+    mode: Mode
+    committed: Committed
+    task_bytes: int
+
+    @property
+    def first_key(self) -> str | None:
+        """The join key its files are sorted by; None: it has none."""
+        return next(iter(self.keys), None)
+
+
+def attach(views: Sequence[ViewFiles], spine: pa.Table) -> pa.Table:
+    """The rows of a tile, in their order, with the features of some views as further columns."""
+    for view in views:
+        for field, values in zip(view.columns, features_of(view, spine), strict=True):
+            spine = spine.append_column(field, values.cast(field.type) if values.type != field.type else values)
+    return spine
+
+
+def features_of(view: ViewFiles, spine: pa.Table) -> list[pa.ChunkedArray]:
+    """A column per wanted feature, n values each, for the n rows of a tile.
+
+    Where the rows of the tile's keys would take more memory than a task may, keys take turns.
+    """
+    reader = FeatureReader(view.location, view.files)
+    try:
+        return _features_at_once(view, reader, spine)
+    except _TooManyRowsError as error:
+        order = pc.sort_indices(spine, sort_keys=[(column, "ascending") for column in (*view.keys.values(), "event_time")]).to_numpy()
+        turns = [features_of(view, spine.take(rows)) for rows in np.array_split(order, min(error.turns, len(order)))]
+        back = pa.array(np.argsort(order))
+        return [pa.chunked_array([chunk for part in column for chunk in part.chunks]).take(back) for column in zip(*turns, strict=True)]
+
+
+class _TooManyRowsError(Exception):
+    """The rows of a tile's keys do not fit; with so many turns they probably would."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns = turns
+        super().__init__(turns)
+
+
+def _features_at_once(view: ViewFiles, reader: FeatureReader, spine: pa.Table) -> list[pa.ChunkedArray]:
+    index = KeyIndex([spine[column] for column in view.keys.values()], spine.num_rows)
+    at = _micros(spine["event_time"])
+    asked = np.flatnonzero((index.ordinals != NONE) & np.asarray(pc.is_valid(spine["event_time"])))
+    places = np.full(spine.num_rows, NONE, np.int64)
+    if len(asked):
+        questions = _by_mode(view, at, asked)
+        times, keys = at[asked], index.ordinals[asked]
+        divisible = bool((times != times[0]).any() or (keys != keys[0]).any())
+        modes = [mode for mode, _ in questions]
+        held = _held(view, reader, index, _bounds(view, index, times), modes, int(times.min()), divisible=divisible)
+        for mode, mine in questions:
+            places[mine] = _answers(view, reader, held, mode, index.ordinals[mine], at[mine])
+    return _taken(view, reader, places)
+
+
+def _by_mode(view: ViewFiles, at: Ints, asked: Ints) -> list[tuple[Mode, Ints]]:
+    """The questions, each with the mode that judges it: `observed` is `assumed` before `live_since`."""
+    if view.mode != "observed":
+        return [(view.mode, asked)]
+    live = at[asked] >= view.committed.live_since
+    split: list[tuple[Mode, Ints]] = [("assumed", asked[~live]), ("observed", asked[live])]
+    return [(mode, questions) for mode, questions in split if len(questions)]
+
+
+def _bounds(view: ViewFiles, index: KeyIndex, at: Ints) -> Asked:
+    first = _EARLIEST if view.ttl is None else int(at.min()) - view.ttl
+    low, high = index.bounds
+    return Asked(first, int(at.max()), low, high)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The rows of the keys a tile asks for; `place` says where each stands among all that were read."""
+
+    place: Ints
+    key: Ints
+    event: Ints
+    attempt: Ints
+    retracted: npt.NDArray[np.bool_]
+    known: dict[Mode, Ints]
+
+
+def _held(
+    view: ViewFiles, reader: FeatureReader, index: KeyIndex, asked: Asked, modes: Sequence[Mode], since: int, *, divisible: bool
+) -> _Held:
+    """The rows of the asked keys that can be answers at `since` or later."""
+    needs_available = any(mode in ("assumed", "restated") for mode in modes)
+    columns = [*view.keys, "event_time", "attempt", "retracted", *(["available_time"] if needs_available else [])]
+    held: list[_Held] = []
+    parts = reader.select(asked, view.first_key)
+    for number, part in enumerate(parts):
+        rows = reader.read(part, columns)
+        key = index.find([rows[name] for name in view.keys], rows.num_rows)
+        event = _micros(rows["event_time"])
+        kept = np.flatnonzero((key != NONE) & (event >= asked.first) & (event <= asked.last))
+        event, attempt = event[kept], np.asarray(rows["attempt"].to_numpy())[kept]
+        available = _micros(rows["available_time"])[kept] if needs_available else event
+        known = {mode: known_from(view.committed, mode, part.file.day, event, available, attempt) for mode in modes}
+        held.append(_Held(kept + part.begin, key[kept], event, attempt, np.asarray(rows["retracted"].to_numpy())[kept], known))
+        is_last_of_day = number + 1 == len(parts) or parts[number + 1].file.day != part.file.day
+        if is_last_of_day and _bytes(held) > view.task_bytes:
+            # All rows of an event time are in its day's files: what is hidden now stays hidden.
+            held = [_without_hidden(reader, _together(held, modes), since)]
+            if divisible and _bytes(held) > view.task_bytes:
+                seen, total = part.begin + part.rows, parts[-1].begin + parts[-1].rows
+                raise _TooManyRowsError(1 + -(-total * _bytes(held) // (seen * view.task_bytes)))
+    return _together(held, modes)
+
+
+def _bytes(held: Sequence[_Held]) -> int:
+    return ROW_BYTES * sum(len(one.place) for one in held)
+
+
+def _together(held: Sequence[_Held], modes: Sequence[Mode]) -> _Held:
+    if not held:
+        nothing = np.empty(0, np.int64)
+        return _Held(nothing, nothing, nothing, nothing, np.empty(0, np.bool_), dict.fromkeys(modes, nothing))
+    return _Held(
+        np.concatenate([one.place for one in held]),
+        np.concatenate([one.key for one in held]),
+        np.concatenate([one.event for one in held]),
+        np.concatenate([one.attempt for one in held]),
+        np.concatenate([one.retracted for one in held]),
+        {mode: np.concatenate([one.known[mode] for one in held]) for mode in modes},
+    )
+
+
+def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Held:
+    wanted = np.zeros(len(held.place), np.bool_)
+    for mode in held.known:
+        kept, rows = _known(reader, held, mode)
+        wanted[kept] |= may_still_be_used(rows, since)
+    return _Held(
+        held.place[wanted],
+        held.key[wanted],
+        held.event[wanted],
+        held.attempt[wanted],
+        held.retracted[wanted],
+        {mode: known[wanted] for mode, known in held.known.items()},
+    )
+
+
+def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:
+    """Which of the held rows are ever known under a mode, and these as the kernel takes them."""
+    known = held.known[mode]
+    kept = np.flatnonzero(known != NEVER)
+
+    def by_digest(tied: Ints) -> Ints:
+        places, position = np.unique(held.place[kept[tied]], return_inverse=True)
+        digests = reader.take(places, ["row_digest"])["row_digest"]
+        return np.asarray(pc.rank(digests, tiebreaker="dense").to_numpy(), np.int64)[position]
+
+    # An attempt is its created time (ADR 0007).
+    return kept, Rows(held.key[kept], held.event[kept], held.attempt[kept], known[kept], held.retracted[kept], by_digest)
+
+
+def _answers(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, key: Ints, at: Ints) -> Ints:
+    """The place of the row to use for each question; NONE: there is none."""
+    kept, rows = _known(reader, held, mode)
+    if not len(kept):
+        return np.full(len(key), NONE, np.int64)
+    found = rows_as_of(rows, key, at, view.ttl)
+    return np.where(found != NONE, held.place[kept[found]], NONE)
+
+
+def _taken(view: ViewFiles, reader: FeatureReader, places: Ints) -> list[pa.ChunkedArray]:
+    if not view.files:
+        return [pa.chunked_array([pa.nulls(len(places), field.type)]) for field in view.columns]
+    wanted = np.unique(places[places != NONE])
+    rows = reader.take(wanted, list(view.features))
+    position = pa.array(np.searchsorted(wanted, places), mask=places == NONE)
+    return [rows[feature].take(position) for feature in view.features]
+
+
+def _micros(column: pa.ChunkedArray) -> Ints:
+    times = column if column.type == _UTC else column.cast(_UTC)
+    numbers = times.cast(pa.int64())
+    return np.asarray((pc.fill_null(numbers, 0) if numbers.null_count else numbers).to_numpy())
