@@ -153,7 +153,7 @@ def feature_rows(spark: Any, lake: Lake, view: FeatureView) -> dict[tuple[object
             created_time=from_micros(r["created_time_us"]),
             attempt=r["attempt"],
             partition=r["event_date"],
-            digest=r["row_digest"],
+            digest=r["row_digest"].hex(),
             retracted=r["retracted"],
             values=tuple(r[name] for name in view.feature_names),
         )

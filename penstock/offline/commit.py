@@ -47,7 +47,7 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
         return
     columns = [f"`{key}` {spark_type(dtype)} NOT NULL" for key, dtype in view.entity.join_keys.items()]
     columns += ["event_time TIMESTAMP NOT NULL", "available_time TIMESTAMP NOT NULL", "created_time TIMESTAMP NOT NULL"]
-    columns += ["attempt BIGINT NOT NULL", "retracted BOOLEAN NOT NULL", "row_digest STRING NOT NULL"]
+    columns += ["attempt BIGINT NOT NULL", "retracted BOOLEAN NOT NULL", "row_digest BINARY NOT NULL"]
     columns += [f"`{f.name}` {spark_type(f.dtype)}" for f in view.features] + ["event_date DATE NOT NULL"]
     keys = ",".join([*view.entity.join_keys, "event_time", "available_time", "created_time", "attempt"])
     properties = {**RETENTION, "delta.dataSkippingStatsColumns": keys}
@@ -82,8 +82,8 @@ def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: i
 
 
 def row_digest(view: FeatureView) -> Column:
-    """A digest of a row's features: equal exactly where all values, nulls included, are equal."""
-    return F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), EXACT_JSON), 256), 1, 32)
+    """A digest of a row's features, 16 bytes: equal exactly where all values, nulls included, are equal."""
+    return F.unhex(F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), EXACT_JSON), 256), 1, 32))
 
 
 def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
@@ -169,7 +169,7 @@ def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, compl
     return (
         both.where(changed | vanished)
         .withColumn("retracted", ~is_new)
-        .withColumn("row_digest", F.coalesce("row_digest", F.lit("")))
+        .withColumn("row_digest", F.coalesce("row_digest", F.lit(b"")))
         .withColumn("event_date", F.to_date("event_time"))
     )
 

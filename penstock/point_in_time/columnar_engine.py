@@ -71,7 +71,9 @@ def write_table(folder: str, rows: pa.Table) -> Written:
     """Write rows as one Parquet file with a name of its own."""
     files, root = FileSystem.from_uri(folder)
     name = f"part-{uuid.uuid4()}.snappy.parquet"
-    pq.write_table(rows, f"{root}/{name}", filesystem=files, row_group_size=_GROUP_ROWS)
+    # A dictionary pays where values repeat; of random numbers it is built and thrown away.
+    repeating = [field.name for field in rows.schema if not pa.types.is_primitive(field.type)]
+    pq.write_table(rows, f"{root}/{name}", filesystem=files, row_group_size=_GROUP_ROWS, use_dictionary=repeating)
     ends = pc.min_max(rows["event_time"].cast(pa.int64()))
     size = files.get_file_info(f"{root}/{name}").size
     return Written(name, rows.num_rows, size, ends["min"].as_py(), ends["max"].as_py())

@@ -32,6 +32,11 @@ class KeyIndex:
             self.ordinals = _among(self._pairs[-1], pair)
 
     @property
+    def size(self) -> int:
+        """How many values of one join key are asked for, at most."""
+        return max((len(values) for values in self._values), default=1)
+
+    @property
     def bounds(self) -> tuple[Any, Any]:
         """The least and the greatest value asked for of the first join key; None: there is none."""
         if not self._values:

@@ -1,6 +1,6 @@
 """From when each feature row was known, in numpy. The reference is `penstock.as_of.known`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self, TypeAlias
@@ -69,33 +69,31 @@ def _micros(time: datetime | None, absent: int) -> int:
     return absent if time is None else to_micros(time)
 
 
-def known_from(committed: Committed, mode: Mode, day: int, event: Ints, available: Ints, attempt: Ints) -> Ints:
+def known_from(committed: Committed, mode: Mode, day: int, event: Ints, available: Ints, attempts: Sequence[int], nth: Ints) -> Ints:
     """From when each row of one partition was known; NEVER: it was not committed, or never readable.
 
     Args:
         committed: what is recorded of the view version.
         mode: `observed` as it is from `live_since` on; before, ask for `assumed`.
         day: the partition.
-        event, available: times of n rows; `available` may be empty under `event` and `observed`.
-        attempt: their attempts, which are their created times as well (ADR 0007).
+        event, available: times of n rows; `available` may be anything under `event` and `observed`.
+        attempts: the attempts there are, which are created times as well (ADR 0007).
+        nth: which of them each row is of.
     """
-    there, position = np.unique(attempt, return_inverse=True) if len(attempt) and (attempt != attempt[0]).any() else (attempt[:1], None)
-    recorded = [committed.facts.get(day, {}).get(one) for one in there.tolist()]
-    completed_before = _each([one[0] if one else _NOT_BEFORE for one in recorded], position)
-    readable = _each([one[1] if one else NEVER for one in recorded], position)
-    if mode == "event":
-        known = event
-    elif mode == "observed":
-        known = readable
-    elif mode == "restated":
-        known = available
-    else:
-        correction = (attempt >= committed.live_since) & (completed_before >= event)
-        known = np.where(correction, np.maximum(available, attempt), available)
-    is_committed = _each([int(one is not None) for one in recorded], position) == 1
-    return np.where(is_committed, np.maximum(known, event), NEVER)
+    recorded = [committed.facts.get(day, {}).get(attempt) for attempt in attempts]
 
+    def of_each(values: Sequence[int]) -> Ints:
+        return np.array(values, np.int64)[nth if len(values) > 1 else slice(None)]  # one for all: it is broadcast
 
-def _each(values: list[int], position: Ints | None) -> Ints:
-    of_attempt = np.array(values, np.int64)
-    return of_attempt if position is None else of_attempt[position]
+    if mode == "observed":
+        return np.maximum(of_each([NEVER if one is None else one[1] for one in recorded]), event)
+    known = event if mode == "event" else np.maximum(available, event)
+    if mode == "assumed" and any(
+        one is not None and attempt >= committed.live_since for one, attempt in zip(recorded, attempts, strict=True)
+    ):
+        completed_before = of_each([_NOT_BEFORE if one is None else one[0] for one in recorded])
+        created = of_each(attempts)
+        known = np.where((created >= committed.live_since) & (completed_before >= event), np.maximum(known, created), known)
+    if None in recorded:
+        known = np.where(of_each([one is not None for one in recorded]) == 1, known, NEVER)
+    return known

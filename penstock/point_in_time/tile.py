@@ -1,6 +1,6 @@
 """The features of one tile of a spine: its rows are here, the feature rows are read from files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.as_of import Mode
-from penstock.point_in_time.feature_files import Asked, FeatureFile, FeatureReader
+from penstock.point_in_time.feature_files import Asked, FeatureFile, FeatureReader, Part
 from penstock.point_in_time.join_keys import KeyIndex
 from penstock.point_in_time.kernel import NONE, Ints, Rows, may_still_be_used, rows_as_of
 from penstock.point_in_time.known import NEVER, Committed, known_from
@@ -120,7 +120,7 @@ class _Held:
     place: Ints
     key: Ints
     event: Ints
-    attempt: Ints
+    created: Ints
     retracted: npt.NDArray[np.bool_]
     known: dict[Mode, Ints]
 
@@ -133,15 +133,16 @@ def _held(
     columns = [*view.keys, "event_time", "attempt", "retracted", *(["available_time"] if needs_available else [])]
     held: list[_Held] = []
     parts = reader.select(asked, view.first_key)
-    for number, part in enumerate(parts):
-        rows = reader.read(part, columns)
-        key = index.find([rows[name] for name in view.keys], rows.num_rows)
+    for number, (part, rows, key) in enumerate(_with_keys(view, reader, index, parts, columns)):
         event = _micros(rows["event_time"])
         kept = np.flatnonzero((key != NONE) & (event >= asked.first) & (event <= asked.last))
-        event, attempt = event[kept], np.asarray(rows["attempt"].to_numpy())[kept]
+        event = event[kept]
         available = _micros(rows["available_time"])[kept] if needs_available else event
-        known = {mode: known_from(view.committed, mode, part.file.day, event, available, attempt) for mode in modes}
-        held.append(_Held(kept + part.begin, key[kept], event, attempt, np.asarray(rows["retracted"].to_numpy())[kept], known))
+        attempts = rows["attempt"].combine_chunks().dictionary_encode()
+        there, nth = attempts.dictionary.to_pylist(), np.asarray(attempts.indices.to_numpy())[kept]
+        known = {mode: known_from(view.committed, mode, part.file.day, event, available, there, nth) for mode in modes}
+        created = np.array(there, np.int64)[nth]  # an attempt is its created time (ADR 0007)
+        held.append(_Held(kept + part.begin, key[kept], event, created, np.asarray(rows["retracted"].to_numpy())[kept], known))
         is_last_of_day = number + 1 == len(parts) or parts[number + 1].file.day != part.file.day
         if is_last_of_day and _bytes(held) > view.task_bytes:
             # All rows of an event time are in its day's files: what is hidden now stays hidden.
@@ -150,6 +151,24 @@ def _held(
                 seen, total = part.begin + part.rows, parts[-1].begin + parts[-1].rows
                 raise _TooManyRowsError(1 + -(-total * _bytes(held) // (seen * view.task_bytes)))
     return _together(held, modes)
+
+
+def _with_keys(
+    view: ViewFiles, reader: FeatureReader, index: KeyIndex, parts: Sequence[Part], columns: Sequence[str]
+) -> Iterator[tuple[Part, pa.Table, Ints]]:
+    """Each part with its rows and their keys; looked up for several parts at once, since each look-up builds a table of all keys."""
+    waiting: list[tuple[Part, pa.Table]] = []
+    for number, part in enumerate(parts):
+        waiting.append((part, reader.read(part, columns)))
+        size = sum(one.rows for one, _ in waiting)
+        if size < 4 * index.size and number + 1 < len(parts):
+            continue
+        together = pa.concat_tables([rows for _, rows in waiting])
+        keys, begin = index.find([together[name] for name in view.keys], size), 0
+        for one, rows in waiting:
+            yield one, rows, keys[begin : begin + one.rows]
+            begin += one.rows
+        waiting = []
 
 
 def _bytes(held: Sequence[_Held]) -> int:
@@ -164,7 +183,7 @@ def _together(held: Sequence[_Held], modes: Sequence[Mode]) -> _Held:
         np.concatenate([one.place for one in held]),
         np.concatenate([one.key for one in held]),
         np.concatenate([one.event for one in held]),
-        np.concatenate([one.attempt for one in held]),
+        np.concatenate([one.created for one in held]),
         np.concatenate([one.retracted for one in held]),
         {mode: np.concatenate([one.known[mode] for one in held]) for mode in modes},
     )
@@ -179,7 +198,7 @@ def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Held:
         held.place[wanted],
         held.key[wanted],
         held.event[wanted],
-        held.attempt[wanted],
+        held.created[wanted],
         held.retracted[wanted],
         {mode: known[wanted] for mode, known in held.known.items()},
     )
@@ -188,15 +207,17 @@ def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Held:
 def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:
     """Which of the held rows are ever known under a mode, and these as the kernel takes them."""
     known = held.known[mode]
-    kept = np.flatnonzero(known != NEVER)
+    is_known = known != NEVER
+    kept = np.arange(len(known)) if is_known.all() else np.flatnonzero(is_known)
 
     def by_digest(tied: Ints) -> Ints:
         places, position = np.unique(held.place[kept[tied]], return_inverse=True)
         digests = reader.take(places, ["row_digest"])["row_digest"]
         return np.asarray(pc.rank(digests, tiebreaker="dense").to_numpy(), np.int64)[position]
 
-    # An attempt is its created time (ADR 0007).
-    return kept, Rows(held.key[kept], held.event[kept], held.attempt[kept], known[kept], held.retracted[kept], by_digest)
+    if len(kept) == len(known):
+        return kept, Rows(held.key, held.event, held.created, known, held.retracted, by_digest)
+    return kept, Rows(held.key[kept], held.event[kept], held.created[kept], known[kept], held.retracted[kept], by_digest)
 
 
 def _answers(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, key: Ints, at: Ints) -> Ints:
@@ -211,9 +232,13 @@ def _answers(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, ke
 def _taken(view: ViewFiles, reader: FeatureReader, places: Ints) -> list[pa.ChunkedArray]:
     if not view.files:
         return [pa.chunked_array([pa.nulls(len(places), field.type)]) for field in view.columns]
-    wanted = np.unique(places[places != NONE])
-    rows = reader.take(wanted, list(view.features))
-    position = pa.array(np.searchsorted(wanted, places), mask=places == NONE)
+    found = places != NONE
+    is_wanted = np.zeros(int(places.max(initial=NONE)) + 1, np.bool_)
+    is_wanted[places[found]] = True
+    rows = reader.take(np.flatnonzero(is_wanted), list(view.features))
+    if not rows.num_rows:
+        return [pa.chunked_array([pa.nulls(len(places), field.type)]) for field in view.columns]
+    position = pa.array((np.cumsum(is_wanted) - 1)[places], mask=~found)
     return [rows[feature].take(position) for feature in view.features]
 
 

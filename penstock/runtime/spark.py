@@ -13,7 +13,7 @@ import pyspark
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
-from penstock.config import Settings
+from penstock.config import ROWS_PER_GROUP, Settings
 from penstock.errors import RuntimeSetupError
 from penstock.runtime.jars import delta_jars
 from penstock.runtime.java import find_java, shim_home
@@ -52,7 +52,7 @@ def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
     if settings.spark.master.startswith("sc://"):
         for key, value in {**_MEANING, **settings.spark.conf}.items():
             builder = builder.config(key, value)
-        return builder.remote(settings.spark.master).appName(app).getOrCreate()
+        return _with_small_row_groups(builder.remote(settings.spark.master).appName(app).getOrCreate())
     if SparkContext._active_spark_context is not None:
         return builder.getOrCreate()
     local = settings.spark.master.startswith("local")
@@ -61,7 +61,7 @@ def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
         builder = builder.config(key, value)
     with _environment(_launch_environment(settings, local)):
         try:
-            return builder.master(settings.spark.master).appName(app).getOrCreate()
+            return _with_small_row_groups(builder.master(settings.spark.master).appName(app).getOrCreate())
         except Exception as error:
             why = str(error).strip()[:2000]  # asks the JVM, so before it is ended
             stop_session()
@@ -69,6 +69,12 @@ def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
                 f"Spark did not start on '{settings.spark.master}': {why}",
                 hint="the lines Spark wrote to stderr say more; check spark.master, spark.driver_memory and spark.conf",
             ) from error
+
+
+def _with_small_row_groups(session: SparkSession) -> SparkSession:
+    # Not at its start, where a name that does not begin with spark is warned of and ignored.
+    session.conf.set("parquet.block.row.count.limit", str(ROWS_PER_GROUP))
+    return session
 
 
 def stop_session() -> None:

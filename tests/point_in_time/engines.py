@@ -74,7 +74,7 @@ def write_history(lake: Lake, case: Generated, kind: str, random: Random) -> Vie
         columns[name] = pa.array([getattr(row, name) for _, row in rows], UTC_MICROS)
     columns["attempt"] = pa.array([row.attempt for _, row in rows], pa.int64())
     columns["retracted"] = pa.array([row.retracted for _, row in rows], pa.bool_())
-    columns["row_digest"] = pa.array([row.digest for _, row in rows], pa.string())
+    columns["row_digest"] = pa.array([row.digest.encode() for _, row in rows], pa.binary())
     columns["n"] = pa.array([row.values[0] for _, row in rows], pa.int64())
     columns["s"] = pa.array([row.values[1] for _, row in rows], pa.string())
     columns["event_date"] = pa.array([row.partition for _, row in rows], pa.date32())
