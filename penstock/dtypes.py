@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 
 from penstock.errors import ContractError
 
@@ -14,9 +14,12 @@ SPARK_TYPES = {
     "float64": "double",
     "string": "string",
     "timestamp": "timestamp",
+    "date": "date",
+    "binary": "binary",
 }
 
-JOIN_KEY_DTYPES = frozenset({"bool", "int32", "int64", "string", "timestamp"})
+JOIN_KEY_DTYPES = frozenset({"bool", "int32", "int64", "string", "timestamp", "date", "binary"})
+FEATURE_DTYPES = frozenset(SPARK_TYPES) - {"date", "binary"}
 NUMERIC_DTYPES = frozenset({"int32", "int64", "float32", "float64"})
 FLOAT_DTYPES = frozenset({"float32", "float64"})
 
@@ -66,6 +69,8 @@ _ACCEPTS: dict[str, Callable[[object], bool]] = {
     "float64": _float,
     "string": lambda value: type(value) is str,
     "timestamp": lambda value: isinstance(value, datetime) and value.tzinfo is not None,
+    "date": lambda value: type(value) is date,
+    "binary": lambda value: isinstance(value, bytes | bytearray),
 }
 
 

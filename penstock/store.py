@@ -154,6 +154,7 @@ class Store:
         *,
         mode: Mode = "observed",
         overrides: Mapping[str, Mode] | None = None,
+        full_feature_names: bool = True,
         engine: Literal["columnar", "sql"] | None = None,
     ) -> Joined:
         """Attach features to each spine row, point-in-time; see `point_in_time.joined.join`.
@@ -164,12 +165,13 @@ class Store:
             features: a service by name, some views, or view → the features wanted of it.
             mode: what counts as known, see `penstock.as_of.Mode`.
             overrides: view's name → another mode for it.
+            full_feature_names: whether columns are `<view>__<feature>`; else a feature that two views have is refused.
             engine: `columnar` or `sql`; None: the columnar one unless there is a reason against it.
 
         Returns:
             The join, planned: `.explain()` tells how; `.to_spark()`, `.to_pandas()`, `.to_arrow()` … compute it.
         """
-        joins = view_joins(self.lake, self._selection(features), mode, overrides)
+        joins = view_joins(self.lake, self._selection(features), mode, overrides, full_feature_names=full_feature_names)
         return join(self.lake, self._rows(spine), joins, self._resources(), engine)
 
     def preview(

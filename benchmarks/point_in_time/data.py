@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from deltalake import WriterProperties, write_deltalake
 
 from benchmarks.point_in_time.views import DAYS, SPINE_FROM_DAY, START, VIEWS, view_of
-from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.config import ROWS_PER_GROUP
+from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.logs import AttemptEntry, copy_publications, log_attempts
 from penstock.online.ledger import Publication
 

@@ -1,7 +1,7 @@
 """What features describe."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from penstock.contract.rules import require_name, require_not_reserved
@@ -9,13 +9,14 @@ from penstock.dtypes import JOIN_KEY_DTYPES, require_dtype
 from penstock.errors import ContractError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Entity:
     """What a feature describes, and the columns that identify it.
 
     Args:
         name: e.g. `carrier_origin`.
         join_keys: column → dtype, in the order the key is encoded; e.g. `{"carrier": "string", "origin": "string"}`.
+            None: there is only one of it, e.g. the market; its features belong to every row.
         description: one sentence for people.
 
     Raises:
@@ -24,17 +25,21 @@ class Entity:
 
     name: str
     join_keys: Mapping[str, str]
-    description: str = field(default="", kw_only=True)
+    description: str
 
-    def __post_init__(self) -> None:
+    def __init__(self, name: str, join_keys: Mapping[str, str] | None, *, description: str = "") -> None:
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "description", description)
         where = f"entity '{self.name}'"
         require_name(self.name, "entity")
-        if not self.join_keys:
-            raise ContractError(f"{where}: no join keys; name at least one column that identifies it")
-        for column, dtype in self.join_keys.items():
+        if join_keys is not None and not join_keys:
+            raise ContractError(f"{where}: no join keys; name at least one column that identifies it; None says there is only one of it")
+
+        keys = dict(join_keys or {})
+        for column, dtype in keys.items():
             require_name(column, f"{where}: join key")
             if require_dtype(dtype, f"{where}: join key '{column}'") not in JOIN_KEY_DTYPES:
                 allowed = ", ".join(sorted(JOIN_KEY_DTYPES))
                 raise ContractError(f"{where}: join key '{column}' is {dtype}; a join key is one of {allowed}")
-        require_not_reserved(self.join_keys, where)
-        object.__setattr__(self, "join_keys", MappingProxyType(dict(self.join_keys)))
+        require_not_reserved(keys, where)
+        object.__setattr__(self, "join_keys", MappingProxyType(keys))

@@ -7,7 +7,7 @@ from typing import Literal
 
 from penstock.contract.rules import require_name, require_positive
 from penstock.contract.source import Pii
-from penstock.dtypes import NUMERIC_DTYPES, accepts, require_dtype
+from penstock.dtypes import FEATURE_DTYPES, NUMERIC_DTYPES, accepts, element, is_list, require_dtype
 from penstock.errors import ContractError
 
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str] | None
@@ -44,6 +44,9 @@ class Feature:
         where = f"feature '{self.name}'"
         require_name(self.name, "feature")
         require_dtype(self.dtype, where)
+        if (element(self.dtype) if is_list(self.dtype) else self.dtype) not in FEATURE_DTYPES:
+            allowed = ", ".join(sorted(FEATURE_DTYPES))
+            raise ContractError(f"{where}: dtype '{self.dtype}' is for join keys and sources; a feature is one of {allowed}")
         bounds = (self.minimum, self.maximum)
         if bounds != (None, None) and self.dtype not in NUMERIC_DTYPES:
             raise ContractError(f"{where}: a range is given but its dtype is {self.dtype}; ranges are for numbers")

@@ -12,6 +12,8 @@ _TYPES = {
     "float64": pa.float64(),
     "string": pa.string(),
     "timestamp": pa.timestamp("us", tz="UTC"),
+    "date": pa.date32(),
+    "binary": pa.binary(),
 }
 
 

@@ -109,8 +109,10 @@ def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: dateti
     fields = [*((k, spark_type(t)) for k, t in view.entity.join_keys.items()), ("event_time", "timestamp")]
     fields += [(f.name, spark_type(f.dtype)) for f in view.features]
     schema = ", ".join(f"`{name}` {dtype}" for name, dtype in fields)
-    known_keys = needed.dropna(subset=keys)  # an entity that is not identified has no features
-    return known_keys.groupBy(*keys).applyInArrow(_kernel(view, to_micros(start), to_micros(end)), schema)
+    known_keys = needed.dropna(subset=keys) if keys else needed  # an entity that is not identified has no features
+    return known_keys.groupBy(*[F.col(key) for key in keys] or [F.lit(0)]).applyInArrow(
+        _kernel(view, to_micros(start), to_micros(end)), schema
+    )
 
 
 def _kernel(view: FeatureView, start: int, end: int) -> Callable[[Any], Any]:

@@ -8,7 +8,7 @@ All integers are big-endian. The checksum covers everything but itself.
 
 import struct
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 from zlib import crc32
 
@@ -24,7 +24,7 @@ MAX_KEY_BYTES = 65_535  # Cassandra's limit for a partition key
 
 REVISIONS = 1000  # how many revisions of one event time a write token can tell apart
 
-_TAGS = {"bool": 1, "int32": 2, "int64": 3, "string": 4, "timestamp": 5}
+_TAGS = {"bool": 1, "int32": 2, "int64": 3, "string": 4, "timestamp": 5, "date": 6, "binary": 7}
 _PART = struct.Struct(">BI")
 _INT64 = struct.Struct(">q")
 _HEADER = struct.Struct(">BIqq")
@@ -70,6 +70,10 @@ def _key_payload(name: str, dtype: str, value: object) -> bytes:
                 return _INT64.pack(value)
             case datetime():
                 return _INT64.pack(to_micros(value))
+            case date():
+                return _INT64.pack(value.toordinal())
+            case bytes() | bytearray():
+                return bytes(value)
         return str(value).encode()
     except UnicodeEncodeError:
         raise InvalidEntity(f"join key '{name}' is {dtype}, got text that is not valid Unicode") from None

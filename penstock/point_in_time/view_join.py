@@ -24,6 +24,7 @@ class ViewJoin:
         version: of its table.
         name: what its columns begin with.
         on: join key → the spine's column that holds it.
+        full_names: whether its columns begin with `name`.
     """
 
     view: FeatureView
@@ -33,10 +34,11 @@ class ViewJoin:
     version: int
     name: str
     on: Mapping[str, str]
+    full_names: bool = True
 
     def column(self, feature: str) -> str:
-        """The name of a joined feature: `<name>__<feature>`."""
-        return f"{self.name}__{feature}"
+        """The name of a joined feature: `<name>__<feature>`, or the feature's own."""
+        return f"{self.name}__{feature}" if self.full_names else feature
 
     @property
     def columns(self) -> list[str]:
@@ -44,7 +46,14 @@ class ViewJoin:
         return [self.column(feature) for feature in self.features]
 
 
-def view_joins(lake: Lake, selection: Sequence[Selection], mode: Mode, overrides: Mapping[str, Mode] | None = None) -> list[ViewJoin]:
+def view_joins(
+    lake: Lake,
+    selection: Sequence[Selection],
+    mode: Mode,
+    overrides: Mapping[str, Mode] | None = None,
+    *,
+    full_feature_names: bool = True,
+) -> list[ViewJoin]:
     """What is attached of some views, at the newest version of each table.
 
     Args:
@@ -52,6 +61,7 @@ def view_joins(lake: Lake, selection: Sequence[Selection], mode: Mode, overrides
         selection: the views.
         mode: what counts as known.
         overrides: view's name → another mode for it.
+        full_feature_names: whether columns begin with the view's name; else a feature that two views have is refused.
 
     Raises:
         SpineError: a mode is none, an override is of no view that is joined, or a view was never computed.
@@ -68,7 +78,8 @@ def view_joins(lake: Lake, selection: Sequence[Selection], mode: Mode, overrides
         if part.view not in found:
             found[part.view] = _read(lake, part.view)
         history, version = found[part.view]
-        joins.append(ViewJoin(part.view, part.features, (overrides or {}).get(part.name, mode), history, version, part.name, part.on))
+        of_view = (overrides or {}).get(part.name, mode)
+        joins.append(ViewJoin(part.view, part.features, of_view, history, version, part.name, part.on, full_feature_names))
     return joins
 
 

@@ -20,6 +20,8 @@ from penstock.contract.view import FeatureView
 from penstock.offline.commit import current_rows
 from penstock.online.ledger import Publication
 
+_ALL = "_all"
+
 THIS = 2**62
 """When what is being published now becomes readable: after everything that is."""
 
@@ -68,6 +70,8 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         where every event time is retracted and the key is to be deleted; `e_us`, `revision`.
     """
     keys = list(view.entity.join_keys)
+    if not keys:  # there is one of it: one key for all rows
+        keys, rows = [_ALL], rows.withColumn(_ALL, F.lit(0))
     facts = F.broadcast(
         spark.createDataFrame(
             [(day, attempt, at) for (day, attempt), at in readable.items()], "event_date date, attempt bigint, _readable bigint"
@@ -93,7 +97,7 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         .agg(F.count_distinct(F.when(F.col("_readable") > F.col("_first"), F.col("_readable"))).alias("revision"))
     )
     return best.join(revision, keys).select(
-        *keys,
+        *view.entity.join_keys,
         F.col("_best._event_us").alias("event_time_us"),
         F.col("_best.attempt").alias("attempt"),
         F.col("_best.values").alias("_values"),

@@ -5,8 +5,9 @@ older client reads a newer gateway.
 """
 
 import math
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NoReturn
 
 import msgspec
@@ -17,7 +18,7 @@ from penstock.sdk.result import FeatureResult, FeatureValue, ViewRead
 FEATURES_PATH = "/v1/features"
 
 Entity = Mapping[str, object]
-"""Join key → value: bool, int, str, or a datetime with a time zone."""
+"""Join key → value: bool, int, str, a datetime with a time zone, a date, or bytes."""
 
 
 class _View(msgspec.Struct):
@@ -84,11 +85,15 @@ def _json_value(position: int, name: str, value: object) -> object:
                 hint="give it a time zone, e.g. datetime(..., tzinfo=UTC)",
             )
         return value.astimezone(UTC).isoformat()
+    if type(value) is date:
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray):
+        return b64encode(value).decode()
     if type(value) is float and not math.isfinite(value):
         raise InvalidEntity(f"entity {position}: join key '{name}' is {value}")
     if value is not None and type(value) not in (bool, int, float, str):
         raise InvalidEntity(
-            f"entity {position}: join key '{name}' is a {type(value).__name__}; expected bool, int, str or datetime",
+            f"entity {position}: join key '{name}' is a {type(value).__name__}; expected bool, int, str, datetime, date or bytes",
             hint="of a numpy value give `.item()`",
         )
     return value

@@ -1,13 +1,20 @@
 """An entity of a request as the key of the online store."""
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 from penstock.clock import parse_instant
 from penstock.errors import InvalidEntity
 from penstock.online.codec import encode_key
 
 _HINT = "give every join key of the service with a value of its type; GET /v1/services/<service> lists them"
+_TEXTS = {
+    "timestamp": "ISO 8601 with an offset, e.g. '2013-01-01T12:00:00Z'",
+    "date": "ISO 8601, e.g. '2013-01-01'",
+    "binary": "base64, e.g. '3q2+7w=='",
+}
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{7,}")
 
 
@@ -29,7 +36,8 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
     """The bytes of the entity's key; None where a join key is null, which is nobody's, as in a join offline.
 
     Args:
-        entity: join key → value as JSON gave it; a timestamp is ISO 8601 text with an offset.
+        entity: join key → value as JSON gave it; a timestamp is ISO 8601 text with an offset, a date is ISO 8601 text
+            without a time, and binary is base64.
         position: which entity of the request, from 0, for messages.
         join_keys: name and dtype, in the order they are encoded.
 
@@ -49,15 +57,18 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
 
 
 def _typed(name: str, dtype: str, value: object, position: int) -> object:
-    if dtype != "timestamp" or type(value) is not str:
+    if dtype not in _TEXTS or type(value) is not str:
         return value
     try:
+        if dtype == "binary":
+            return b64decode(value, validate=True)
+        if dtype == "date":
+            return date.fromisoformat(value)
         if _FINER_THAN_MICROSECONDS.search(value):
             raise ValueError("finer than microseconds")  # fromisoformat would cut it, and two keys become one
         return parse_instant(value)
     except (ValueError, OverflowError):
         raise InvalidEntity(
-            f"entity {position}: join key '{name}' is timestamp, got {value[:80]!r}; "
-            "expected ISO 8601 with an offset, e.g. '2013-01-01T12:00:00Z'",
+            f"entity {position}: join key '{name}' is {dtype}, got {value[:80]!r}; expected {_TEXTS[dtype]}",
             hint=_HINT,
         ) from None

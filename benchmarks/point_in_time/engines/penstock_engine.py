@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from dataclasses import replace
 from typing import Any
 
 import penstock.runtime.spark
