@@ -12,6 +12,7 @@ import pytest
 
 from penstock.clock import FixedClock, from_micros
 from penstock.config import Settings
+from penstock.contract import Entity
 from penstock.errors import PublicationError, StoreUnavailable
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts, publications
@@ -161,6 +162,22 @@ def test_a_value_corrected_after_it_was_served_trains_as_the_old_one_before_it_w
     assert trained("observed") == [12.0, 12.0, 12.0, 99.0, 99.0]
     assert trained("assumed") == [12.0, 99.0, 99.0, 99.0, 99.0]  # known when it was created
     assert trained("restated") == [99.0] * 5
+
+
+def test_a_view_of_nothing_in_particular_has_one_value_for_all(online: Online) -> None:
+    def of_all(rows: Any) -> Any:
+        return rows.select("event_time", "amount")
+
+    world = online.world
+    world.view = view_of_orders(name=f"all_{world.view.name}", entity=Entity("everything", None), compute=of_all)
+    world.compute(TODAY - DAY, TODAY)
+    assert online.publish(TODAY - DAY, TODAY).written == 1
+    (stored,) = values_online(online.connect, world.view, [()]).values()
+    assert stored is not None
+    assert stored.values == [12.0]
+    spine = world.spark.createDataFrame([(1, MONDAY), (2, MONDAY + 10 * HOUR), (3, MONDAY + 12 * HOUR)], "n int, event_time timestamp")
+    rows = attached(world.spark, world.lake, world.view, spine, "assumed").orderBy("n").collect()
+    assert [row[2] for row in rows] == [20.0, 10.0, 12.0]
 
 
 def test_a_refused_attempt_leaves_what_is_online(online: Online) -> None:

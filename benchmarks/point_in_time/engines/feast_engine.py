@@ -31,7 +31,7 @@ def main() -> None:
 
     def work() -> None:
         shutil.rmtree(out, ignore_errors=True)
-        job = store.get_historical_features(entity_df=_spine(kind, root), features=wanted, full_feature_names=True)
+        job = store.get_historical_features(entity_df=_spine(kind, root, store), features=wanted, full_feature_names=True)
         if kind == "spark":
             job.to_spark_df().write.parquet(str(out))  # type: ignore[attr-defined]
         else:
@@ -46,7 +46,7 @@ def _config(kind: str, home: Path, cores: int) -> dict[str, Any]:
     if kind == "spark":
         conf = {
             "spark.master": f"local[{cores}]",
-            "spark.driver.memory": "6g",
+            "spark.driver.memory": "8g",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.session.timeZone": "UTC",
@@ -83,13 +83,12 @@ def _view(kind: str, root: Path, view: str, user: Entity) -> FeatureView:
     )
 
 
-def _spine(kind: str, root: Path) -> Any:
+def _spine(kind: str, root: Path, store: FeatureStore) -> Any:
     if kind == "spark":
-        from pyspark.sql import SparkSession  # noqa: PLC0415
+        from feast.infra.offline_stores.contrib.spark_offline_store import spark as feast_spark  # noqa: PLC0415
 
-        spark = SparkSession.getActiveSession()
-        if spark is None:  # Feast starts it with the first retrieval; a view over the files is all it needs
-            return pd.read_parquet(root / "spine_parquet").rename(columns={"event_time": "event_timestamp"})
+        # A view over the files: a pandas spine of a million rows went through the driver, and out of memory at 6 GB.
+        spark = feast_spark.get_spark_session_or_start_new_with_repoconfig(store.config.offline_store)
         rows = spark.read.parquet(str(root / "spine_parquet")).withColumnRenamed("event_time", "event_timestamp")
         rows.createOrReplaceTempView("the_spine")
         return "SELECT * FROM the_spine"
