@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ from pyspark.sql import DataFrame, SparkSession
 from penstock.errors import SpineError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.commit import read_features
-from penstock.offline.lake import Lake
+from penstock.offline.lake import RETENTION, Lake
 from penstock.point_in_time import sql_engine
 from penstock.point_in_time.columnar_engine import Written, in_process, on_spark, write_frame, write_on_spark, write_table
 from penstock.point_in_time.planner import Plan, explained, files_of, plan
+from penstock.point_in_time.sinks import as_delta, as_parquet
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
 from penstock.point_in_time.tile import ViewFiles
 from penstock.point_in_time.view_join import ViewJoin
@@ -134,6 +136,24 @@ class Joined:
         import polars  # noqa: PLC0415  # the user's own: nothing here needs it
 
         return polars.from_arrow(self.to_arrow())
+
+    def to_delta(self, table: str) -> int:
+        """As a new Delta table, by its name in the lake or its location; returns the number of rows.
+
+        Raises:
+            CommitError: there is a table already.
+        """
+        location = table if "://" in table or Path(table).is_absolute() else self.lake.location(table)
+        return sum(one.rows for one in as_delta(location, self.schema, self.write_files, RETENTION))
+
+    def to_parquet(self, folder: str) -> int:
+        """As Parquet files in a new folder; returns the number of rows.
+
+        Raises:
+            CommitError: there is something in it already.
+        """
+        where = folder if "://" in folder else str(Path(folder).resolve())
+        return sum(one.rows for one in as_parquet(where, self.write_files))
 
     def write_files(self, folder: str) -> list[Written]:
         """As Parquet files with names of their own in a folder that is there, each written by the task that made it."""

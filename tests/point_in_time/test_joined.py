@@ -1,61 +1,26 @@
 """Joins as a user writes them: spines of every kind, views under names, keys of every type, and what is refused."""
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from penstock.as_of import Mode
 from penstock.contract import FeatureView
-from penstock.contract.service import AnyView, select
-from penstock.errors import ContractError, SourceError, SpineError
+from penstock.contract.service import select
+from penstock.errors import CommitError, ContractError, SourceError, SpineError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake, feature_table
-from penstock.point_in_time.joined import Joined, Resources, join
-from penstock.point_in_time.spine import DeltaRows, table_rows
-from penstock.point_in_time.view_join import view_joins
+from penstock.point_in_time.spine import DeltaRows
+from tests.point_in_time.conftest import Join
 from tests.point_in_time.tables import CREATED, DAY, HOUR, a_view, publish_at, write_rows
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 SPEND = a_view()
-
-
-Join = Callable[..., Joined]
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(str(tmp_path))
-
-
-@pytest.fixture(params=["columnar", pytest.param("sql", marks=pytest.mark.real)])
-def joined(lake: Lake, request: pytest.FixtureRequest) -> Join:
-    """Joins by one engine after the other; the columnar one runs in this process, and may not ask for Spark."""
-
-    return joining(lake, request.param, lambda: request.getfixturevalue("spark"))
-
-
-@pytest.fixture
-def columnar(lake: Lake) -> Join:
-    return joining(lake, "columnar", None)
-
-
-def joining(lake: Lake, engine: Any, spark: Any) -> Join:
-    def attached(spine: Any, views: Sequence[AnyView], mode: Mode = "event", **names: Any) -> Joined:
-        joins = view_joins(lake, select(views, "the test"), mode, **names)
-        rows = spine if isinstance(spine, DeltaRows) else table_rows(spine)
-        return join(lake, rows, joins, Resources(spark if engine == "sql" else no_spark, 2, 512_000_000), engine)
-
-    return attached
-
-
-def no_spark() -> Any:
-    raise AssertionError("this needs no Spark")
 
 
 def spine(**columns: Any) -> pa.Table:
@@ -266,3 +231,31 @@ def test_a_missing_and_a_damaged_file_are_named(lake: Lake, columnar: Join) -> N
     file.unlink()
     with pytest.raises(SourceError, match=rf"{file.name} is gone, although the table's log names it"):
         planned.to_arrow()
+
+
+def test_what_is_kept_is_there_whole_and_is_not_written_over(lake: Lake, joined: Join, tmp_path: Path) -> None:
+    write_rows(lake, SPEND, [{"user": n, "at": DAY, "amount": float(n)} for n in range(5)])
+    planned = joined(spine(user=[*range(5), None], at=[DAY + n * HOUR for n in range(5)] + [None]), [SPEND])
+    expected = planned.to_arrow().sort_by("user")
+    assert planned.to_delta("training/kept") == planned.to_parquet(str(tmp_path / "kept")) == 6
+    kept = lake.open("training/kept")
+    assert kept.to_pyarrow_table().cast(expected.schema).sort_by("user").equals(expected)
+    actions = pa.table(kept.get_add_actions(flatten=True))
+    assert sum(actions["num_records"].to_pylist()) == 6
+    assert (min(actions["min.event_time"].to_pylist()), max(actions["max.event_time"].to_pylist())) == (DAY, DAY + 4 * HOUR)
+    assert pq.read_table(tmp_path / "kept").cast(expected.schema).sort_by("user").equals(expected)
+    for keep in (lambda: planned.to_delta("training/kept"), lambda: planned.to_parquet(str(tmp_path / "kept"))):
+        with pytest.raises(CommitError, match="already"):
+            keep()
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def test_what_fails_leaves_nothing_readable(lake: Lake, columnar: Join, tmp_path: Path) -> None:
+    write_rows(lake, SPEND, [{"user": 1, "at": DAY, "amount": 1.0}])
+    planned = columnar(spine(user=[1], at=[DAY]), [SPEND])
+    files_of(lake, SPEND)[0].unlink()
+    for keep in (lambda: planned.to_delta("training/kept"), lambda: planned.to_parquet(str(tmp_path / "kept"))):
+        with pytest.raises(SourceError):
+            keep()
+    assert lake.version("training/kept") is None
+    assert not (tmp_path / "kept").exists()
