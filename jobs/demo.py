@@ -161,7 +161,7 @@ class Demo:
         self.summary["training_set"] = {}
         with self.phase("train", "Building the training set in two modes"):
             spine = self.store.query(query)
-            made = [self.store.training_set(SERVICE, spine, SERVICE, mode=mode, spine_text=query) for mode in MODES]
+            made = [self.store.training_set.build(SERVICE, spine, SERVICE, mode=mode, spine_text=query) for mode in MODES]
             deltas = self.store.leakage_between(*made)
         for manifest in made:
             self.summary["training_set"][manifest.mode] = {

@@ -7,6 +7,7 @@
     ├── RuntimeSetupError      Java, jars, a Spark session or an embedded node
     ├── SourceError            a source table is missing or not as declared
     ├── SpineError             the rows to enrich are not as the views need them
+    ├── TrainingSetError       a training set cannot be made again as it was
     ├── CommitError            an offline table would be left wrong
     ├── PublicationError       a publication could not be completed
     ├── DagsterError           the Dagster instance did not do what it was asked
@@ -71,6 +72,13 @@ class SourceError(PenstockError):
 
 class SpineError(PenstockError):
     """The rows to enrich lack a join key or the event time, or have another type."""
+
+
+class TrainingSetError(PenstockError):
+    """A training set cannot be made again as it was, or what it was made from is about to go.
+
+    Operator action: the message names the table and partition, or the definition, that is not as it was.
+    """
 
 
 class CommitError(PenstockError):

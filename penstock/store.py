@@ -23,14 +23,13 @@ from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
 from penstock.offline.attempt import outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
-from penstock.offline.lake import Lake, feature_table, raw_table
+from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
 from penstock.offline.logs import AttemptEntry, attempts, publications
 from penstock.offline.refresh import first_day_to_refresh
 from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
-from penstock.point_in_time.feature_files import why_not_plain
 from penstock.point_in_time.joined import Joined, Resources, join
 from penstock.point_in_time.preview import Sample, preview
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, table_rows
@@ -43,8 +42,9 @@ from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
 from penstock.runtime.spark import spark_session
-from penstock.training_set.build import Manifest, build
 from penstock.training_set.leakage import FeatureDelta, leakage_between, leakage_delta
+from penstock.training_set.manifest import Manifest
+from penstock.training_set.sets import TrainingSets
 
 
 def open(root: str | Path = ".", *, environment: str | None = None, package: str = "feature_assets") -> "Store":
@@ -180,30 +180,10 @@ class Store:
         """A view on a sample, computed by production's code and written nowhere; see `point_in_time.preview.preview`."""
         return preview(self.spark, self.lake, view, keys_or_spine, self.clock.now(), first, last)
 
-    def training_set(
-        self,
-        name: str,
-        spine: Any,
-        service: str,
-        *,
-        mode: Mode = "observed",
-        overrides: Mapping[str, Mode] | None = None,
-        split: str = "",
-        spine_text: str = "",
-    ) -> Manifest:
-        """Join a spine with a service's features and keep the result with a manifest; see `training_set.build.build`."""
-        return build(
-            self.lake,
-            self.project.service(service),
-            self._rows(spine),
-            self._resources(),
-            name=name,
-            mode=mode,
-            overrides=overrides,
-            clock=self.clock,
-            split=split,
-            spine_text=spine_text,
-        )
+    @property
+    def training_set(self) -> TrainingSets:
+        """The project's training sets: `.build`, `.load`, `.verify`, `.rebuild`, `.list`."""
+        return TrainingSets(self.lake, self.project, self._resources(), self.clock, self._rows, lambda: self.snapshot.fingerprint)
 
     def spine(self, *, query: str = "", table: str = "", version: int | None = None) -> Spine:
         """Rows to enrich: of a query, see `query`, or of a Delta table, by its name in the lake or its location.

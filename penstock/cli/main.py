@@ -14,7 +14,7 @@ from penstock.cli.screen import fail
 from penstock.errors import PenstockError, RuntimeSetupError
 
 _EVERYTHING = "pip install 'penstock[all]'"
-COMMANDS = ("init", "dev", "doctor", "backfill", "training-set", "registry", "keys", "gateway", "node", "jars")
+COMMANDS = ("init", "dev", "doctor", "backfill", "training-set", "compact", "vacuum", "registry", "keys", "gateway", "node", "jars")
 
 
 class Commands(TyperGroup):

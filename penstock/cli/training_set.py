@@ -1,8 +1,10 @@
 """`penstock training-set`: a spine joined point-in-time, kept as a Delta table with a manifest."""
 
+import json
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.table import Column, Table
@@ -10,11 +12,18 @@ from rich.table import Column, Table
 import penstock
 from penstock.as_of import Mode
 from penstock.cli.screen import err, out
-from penstock.errors import SpineError
-from penstock.training_set.build import manifests
+from penstock.clock import parse_instant
+from penstock.errors import SpineError, TrainingSetError
+from penstock.training_set.manifest import Manifest
 
 cli = typer.Typer(no_args_is_help=True, help="Training sets: a spine joined with a service's features, point-in-time.")
 _QUERY = "SQL of the rows to enrich, or @FILE or - to read it; {source} stands for a source's table"
+_SPLIT = "time:<ISO 8601>, hash:<share>:<columns> or stratified:<share>:<column>: adds a column `split`, train or test"
+_WHERE = "'<column> <operator> <JSON value>', e.g. 'distance > 500': rows that do not meet it are left out; may be repeated"
+_LABEL = "'<column>:<column that says when it was known>': rows not known by the cut-off are left out; may be repeated"
+
+Name = Annotated[str, typer.Argument(help="the training set's name")]
+Build = Annotated[str | None, typer.Option("--build", help="the id of one build; default: the newest")]
 
 
 @cli.command()
@@ -23,42 +32,105 @@ def build(
     service: Annotated[str, typer.Option(help="the feature service whose features are joined")],
     query: Annotated[str, typer.Option(help=_QUERY)] = "",
     table: Annotated[str, typer.Option(help="instead of a query: a Delta table, by its name in the lake or its location")] = "",
+    table_version: Annotated[int | None, typer.Option(help="version of the table; default: the newest")] = None,
     mode: Annotated[str, typer.Option(help=f"what counts as known: {', '.join(get_args(Mode))}")] = "observed",
-    split: Annotated[str, typer.Option(help="time:<ISO 8601> or hash:<share>:<columns>: adds a column `split`, train or test")] = "",
+    override: Annotated[list[str] | None, typer.Option(help="'<view>=<mode>': another mode for one view; may be repeated")] = None,
+    split: Annotated[str, typer.Option(help=_SPLIT)] = "",
+    seed: Annotated[int, typer.Option(help="of the split: another seed is another split")] = 0,
+    label: Annotated[list[str] | None, typer.Option(help=_LABEL)] = None,
+    cutoff: Annotated[str, typer.Option(help="ISO 8601 with offset: by when labels had to be known; default: now")] = "",
+    where: Annotated[list[str] | None, typer.Option(help=_WHERE)] = None,
 ) -> None:
     """Join the rows of a query or a table with a service's features and keep the result."""
     store = penstock.open()
     store.project.service(service)
     text = _text(query)
+    overrides: Any = dict(_pair(one) for one in override or [])
     with err.status("joining"):
-        made = store.training_set(
+        made = store.training_set.build(
             name,
-            store.spine(query=text, table=table),
+            store.spine(query=text, table=table, version=table_version),
             service,
             mode=mode,  # type: ignore[arg-type]  # refused there if it is none
+            overrides=overrides,
             split=split,
+            seed=seed,
+            labels=label or (),
+            cutoff=_instant(cutoff) if cutoff else None,
+            where=[_condition(one) for one in where or []],
             spine_text=text or table,
         )
     out.print(f"table     {store.lake.location(made.table)}", soft_wrap=True)
     features = sum(len(part.features) for part in store.project.service(service).selection)
-    out.print(f"rows      {made.rows:,}\nfeatures  {features}\ncontent   {made.content}")
+    out.print(f"rows      {made.rows:,} of {made.spine_rows:,}\nfeatures  {features}\ncontent   {made.content}")
+    for reason, rows in made.excluded.items():
+        out.print(f"  left out: {rows:,} ({reason})", markup=False)
     for one in made.inputs:
         counted = ", ".join(f"{rows:,} by {rule}" for rule, rows in one.rows_by_rule.items())
-        out.print(f"  {one.view}@{one.version} at version {one.delta_version}: {counted}", highlight=False)
+        out.print(f"  {one.name}: {one.view}@{one.version} at version {one.delta_version}: {counted}", markup=False)
 
 
 @cli.command("list")
-def list_(name: Annotated[str, typer.Argument(help="the training set's name")]) -> None:
+def list_(name: Annotated[str | None, typer.Argument(help="the training set's name; default: all")] = None) -> None:
     """The builds of a training set, oldest first."""
-    found = manifests(penstock.open().lake, name)
+    found = penstock.open().training_set.list(name)
     if not found:
-        raise SpineError(f"no training set '{name}' in the lake", hint="build it: penstock training-set build --help")
-    table = Table(
-        *[Column(title, overflow="fold") for title in ("id", "mode", "rows", "service", "contract", "split", "content")], box=None
-    )
+        what = f"no training set '{name}'" if name else "no training set"
+        raise SpineError(f"{what} in the lake", hint="build it: penstock training-set build --help")
+    titles = ("name", "id", "mode", "rows", "service", "contract", "split", "content")
+    table = Table(*[Column(title, overflow="fold") for title in titles], box=None)
     for one in found:
-        table.add_row(one["id"], one["mode"], f"{one['rows']:,}", one["service"], one["contract"], one["split"] or "-", one["content"])
+        table.add_row(one.name, one.id, one.mode, f"{one.rows:,}", one.service, one.contract, one.split or "-", one.content)
     out.print(table)
+
+
+@cli.command()
+def show(name: Name, build: Build = None) -> None:
+    """The columns of a training set and what their values are like."""
+    loaded = penstock.open().training_set.load(name, build)
+    out.print(_about(loaded.manifest), markup=False, soft_wrap=True)
+    titles = ("column", "nulls", "zeros", "distinct", "mean", "std", "min", "p5", "median", "p95", "max")
+    table = Table(*[Column(title, overflow="fold", justify="left" if title == "column" else "right") for title in titles], box=None)
+    for column, found in loaded.statistics().items():
+        share = [f"{count / found.rows:.1%}" if found.rows else "-" for count in (found.nulls, found.zeros)]
+        quantiles = [found.quantile(rank) for rank in (0.05, 0.5, 0.95)]
+        numbers = [found.mean if found.finite else None, found.deviation, found.low, *quantiles, found.high]
+        distinct = "-" if found.distinct_values is None else f"{found.distinct_values:,}"
+        table.add_row(column, *share, distinct, *["-" if number is None else f"{number:,.4g}" for number in numbers])
+    out.print(table)
+
+
+@cli.command()
+def verify(
+    name: Name,
+    build: Build = None,
+    deep: Annotated[bool, typer.Option(help="read all files, to see whether they are what they were")] = False,
+) -> None:
+    """Whether a training set could be made again, and until when; exit code 1 if it could not."""
+    store = penstock.open()
+    with err.status("looking"):
+        findings = store.training_set.verify(name, build, deep=deep)
+    colors = {"good": "green", "expires soon": "yellow", "gone": "red", "altered": "red"}
+    for one in findings:
+        out.print(f"[{colors[one.state]}]{one.state:12}[/] {one.what}: {one.detail}", soft_wrap=True)
+    if any(one.state in ("gone", "altered") for one in findings):
+        raise TrainingSetError(f"training set '{name}' cannot be made again as it was")
+
+
+@cli.command()
+def rebuild(name: Name, build: Build = None) -> None:
+    """Make a training set again from its manifest, and say whether it is the same."""
+    store = penstock.open()
+    with err.status("joining again"):
+        made = store.training_set.rebuild(name, build)
+    out.print(f"equal     {made.rows:,} rows\ncontent   {made.content}")
+
+
+def _about(manifest: Manifest) -> str:
+    rows = f"{manifest.rows:,} rows of {manifest.spine_rows:,}"
+    lines = [f"{manifest.name} {manifest.id}: {rows}, mode {manifest.mode}, service {manifest.service}"]
+    lines += [f"  left out: {rows:,} ({reason})" for reason, rows in manifest.excluded.items()]
+    return "\n".join(lines)
 
 
 def _text(query: str) -> str:
@@ -70,3 +142,30 @@ def _text(query: str) -> str:
         except OSError as error:
             raise SpineError(f"{query[1:]} cannot be read: {error.strerror}") from None
     return query
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, mode = text.partition("=")
+    if not found:
+        raise SpineError(f"override '{text}': expected '<view>=<mode>'")
+    return name.strip(), mode.strip()
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise SpineError(f"cut-off {error}; expected ISO 8601 with an offset, e.g. 2026-11-01T00:00:00Z") from None
+
+
+def _condition(text: str) -> tuple[str, str, Any]:
+    column, _, rest = text.strip().partition(" ")
+    operator, _, value = rest.strip().partition(" ")
+    if operator == "not" and value.strip().startswith("in "):
+        operator, value = "not in", value.strip()[3:]
+    try:
+        return column, operator, json.loads(value)
+    except json.JSONDecodeError:
+        raise SpineError(
+            f"filter '{text}': expected '<column> <operator> <JSON value>', e.g. 'distance > 500' or 'origin = \"JFK\"'"
+        ) from None

@@ -1,14 +1,18 @@
 """Where each Delta table of a lake is, and what can be learnt of it without a JVM."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, SubTreeFileSystem
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
@@ -120,17 +124,57 @@ class Lake:
         return location
 
 
+# What a reader of plain Parquet files would get wrong.
+_NOT_PLAIN = {"deletionVectors": "deletion vectors", "columnMapping": "column mapping"}
+
+
+def why_not_plain(table: DeltaTable) -> str | None:
+    """Why the files of a table do not say themselves what its rows are; None: they do."""
+    used = [name for feature, name in _NOT_PLAIN.items() if feature in (table.protocol().reader_features or ())]
+    if table.metadata().configuration.get("delta.columnMapping.mode", "none") == "none":
+        used = [name for name in used if name != "column mapping"]
+    return f"the table has {' and '.join(used)}" if used else None
+
+
 def dataset_of(table: DeltaTable) -> Any:
     """The rows of a Delta table as a pyarrow dataset.
 
-    In a folder they are read by Arrow itself: through deltalake's own files, which are Python objects, a thread of
-    Arrow's that is still at it when the process ends aborts it.
+    Its files are read by Arrow itself: through deltalake's own files, which are Python objects, a thread of Arrow's that
+    is still at it when the process ends aborts it. And a filter is judged by the files' own statistics: deltalake's
+    dataset takes a column without statistics in the log for one of nulls, and leaves out its rows.
+
+    Raises:
+        SourceError: its files do not say themselves what its rows are.
     """
-    uri = table.table_uri
-    if not uri.startswith("file://"):
-        return table.to_pyarrow_dataset()
-    files, root = FileSystem.from_uri(uri)
-    return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(root, files))
+    why = why_not_plain(table)
+    if why is not None:
+        raise SourceError(
+            f"{table.table_uri}: {why}; it cannot be read without Spark", hint="read it with Spark, or copy it to a plain table"
+        )
+    schema = pa.schema(table.schema().to_arrow())
+    files, root = FileSystem.from_uri(table.table_uri)
+    format_ = ds.ParquetFileFormat()
+    listed = pa.table(table.get_add_actions(flatten=True))
+    partitions = [name.removeprefix("partition.") for name in listed.column_names if name.startswith("partition.")]
+    fragments = [
+        format_.make_fragment(
+            f"{root.rstrip('/')}/{unquote(row['path'])}",
+            files,
+            partition_expression=_partition({name: row[f"partition.{name}"] for name in partitions}, schema),
+        )
+        for row in listed.to_pylist()
+    ]
+    return ds.FileSystemDataset(fragments, schema, format_, files)
+
+
+def _partition(values: Mapping[str, Any], schema: pa.Schema) -> Any:
+    """What is true of all rows of a file by its partition; None: the table has none."""
+    whole = None
+    for name, value in values.items():
+        column = pc.field(name)
+        this = column.is_null() if value is None else column == pa.scalar(value, schema.field(name).type)
+        whole = this if whole is None else whole & this
+    return whole
 
 
 def raw_table(source: Source) -> str:

@@ -104,9 +104,21 @@ def log_attempts(lake: Lake, entries: Sequence[AttemptEntry]) -> None:
     _append(lake, ATTEMPTS, pa.Table.from_pylist(rows, schema=_ATTEMPT_SCHEMA))
 
 
-def attempts(lake: Lake, table: str | None = None) -> list[AttemptEntry]:
-    """The attempts on a table, or on all, by (table, partition, attempt)."""
-    found = _read(lake, ATTEMPTS, None if table is None else pc.field("table") == table)
+class LogVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions of both logs at one moment; None: the log is not there yet."""
+
+    attempts: int | None
+    publications: int | None
+
+
+def log_versions(lake: Lake) -> LogVersions:
+    """The newest versions of both logs."""
+    return LogVersions(attempts=lake.version(ATTEMPTS), publications=lake.version(PUBLICATIONS))
+
+
+def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> list[AttemptEntry]:
+    """The attempts on a table, or on all, by (table, partition, attempt); as the log was at a version, or is now."""
+    found = _read(lake, ATTEMPTS, None if table is None else pc.field("table") == table, at)
     entries = [
         AttemptEntry(
             **{
@@ -158,9 +170,9 @@ def copy_publications(lake: Lake, ledger: Sequence[Publication]) -> int:
     return len(rows)
 
 
-def publications(lake: Lake, view: str | None = None, version: int | None = None) -> list[Publication]:
-    """The ledger rows that have been copied, of one view version or of all, sorted."""
-    found = _read(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version))
+def publications(lake: Lake, view: str | None = None, version: int | None = None, *, at: int | None = None) -> list[Publication]:
+    """The ledger rows that have been copied, of one view version or of all, sorted; as the log was at a version, or is now."""
+    found = _read(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version), at)
     return sorted(
         Publication(
             view=row["view"],
@@ -186,9 +198,9 @@ def _append(lake: Lake, table: str, rows: pa.Table) -> None:
             written.optimize.compact()
 
 
-def _read(lake: Lake, table: str, where: Any) -> list[dict[str, Any]]:
+def _read(lake: Lake, table: str, where: Any, at: int | None) -> list[dict[str, Any]]:
     try:
-        dataset = lake.dataset(table)
+        dataset = lake.dataset(table, at)
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()

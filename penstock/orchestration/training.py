@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from penstock.clock import parse_instant
 from penstock.contract.service import FeatureService
 from penstock.orchestration.assets import POOL, feature_key, owner_of
 from penstock.store import Store
@@ -17,7 +18,11 @@ class TrainingSetConfig(dg.Config):
     table: str = Field("", description="instead of a query: a Delta table, by its name in the lake or its location")
     name: str = Field("", description="the training set's name; default: the service's")
     mode: str = Field("observed", description="what counts as known: event, assumed, observed or restated")
-    split: str = Field("", description="time:<ISO 8601> or hash:<share>:<columns>: adds a column `split`, train or test")
+    overrides: dict[str, str] = Field(default_factory=dict, description="view's name → another mode for it")
+    split: str = Field("", description="time:<ISO 8601>, hash:<share>:<columns> or stratified:<share>:<column>: adds a column `split`")
+    seed: int = Field(0, description="of the split")
+    labels: list[str] = Field(default_factory=list, description="<column>:<column that says when it was known>; see the cut-off")
+    cutoff: str = Field("", description="ISO 8601 with offset: rows whose labels were not known by then are left out; default: now")
 
 
 def training_key(service: FeatureService) -> dg.AssetKey:
@@ -42,12 +47,17 @@ def training_asset(store: Store, service: FeatureService) -> dg.AssetsDefinition
     )
     def training_set(config: TrainingSetConfig) -> dg.MaterializeResult:  # type: ignore[type-arg]
         mode: Any = config.mode
-        made = store.training_set(
+        overrides: Any = config.overrides
+        made = store.training_set.build(
             config.name or service.name,
             store.spine(query=config.query, table=config.table),
             service.name,
             mode=mode,
+            overrides=overrides,
             split=config.split,
+            seed=config.seed,
+            labels=config.labels,
+            cutoff=parse_instant(config.cutoff) if config.cutoff else None,
             spine_text=config.query or config.table,
         )
         return dg.MaterializeResult(
@@ -58,7 +68,8 @@ def training_asset(store: Store, service: FeatureService) -> dg.AssetsDefinition
                 "content": made.content,
                 "contract": made.contract,
                 "split": made.split or "none",
-                "rows_by_rule": {f"{one.view}@{one.version}": one.rows_by_rule for one in made.inputs},
+                "rows_by_rule": {one.name: one.rows_by_rule for one in made.inputs},
+                "excluded": made.excluded,
             }
         )
 

@@ -26,18 +26,23 @@ OnSpark: TypeAlias = DeltaRows | FrameRows
 _BATCH_ROWS = 20_000  # rows handed on at once
 _GROUP_ROWS = 100_000  # rows of a row group of what is written
 
-_WRITTEN = "path string, rows bigint, bytes bigint, first bigint, last bigint"
+_WRITTEN = "path string, rows bigint, bytes bigint, first bigint, last bigint, told string"
+
+Finish: TypeAlias = Callable[[pa.Table], tuple[pa.Table, str]]
+"""What is done to a joined tile before it is written, in the task that joined it: the rows to write, and what to tell of them."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A file a task wrote: its name in the folder, what it holds, and the event times it spans in microseconds."""
+    """What a task wrote: a file's name in the folder (empty: there were no rows), what it holds, the event times it
+    spans in microseconds, and what its `Finish` tells."""
 
     path: str
     rows: int
     bytes: int
     first: int | None
     last: int | None
+    told: str = ""
 
 
 def in_process(rows: Rows, plan: Plan, views: Sequence[ViewFiles]) -> Iterator[pa.Table]:
@@ -52,23 +57,28 @@ def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[Vi
     return _map_tiles(spark, spine, plan, _Attach(tuple(views)), from_arrow_schema(schema, prefer_timestamp_ntz=True))
 
 
-def write_on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], folder: str) -> list[Written]:
+def write_on_spark(
+    spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], folder: str, finish: Finish | None
+) -> list[Written]:
     """The same, written as Parquet by the tasks themselves: a file each, in `folder`.
 
     A task that Spark runs twice writes two files; only the one it reported is named here.
     """
-    written = _map_tiles(spark, spine, plan, _Write(tuple(views), folder), _WRITTEN)
+    written = _map_tiles(spark, spine, plan, _Write(tuple(views), folder, finish), _WRITTEN)
     return [Written(**row.asDict()) for row in written.collect()]
 
 
-def write_frame(rows: DataFrame, schema: pa.Schema, folder: str) -> list[Written]:
+def write_frame(rows: DataFrame, schema: pa.Schema, folder: str, finish: Finish | None = None) -> list[Written]:
     """Any DataFrame, written the same way: a file for each of its partitions that has rows."""
-    written = rows.mapInArrow(_from_batches(schema, _Write((), folder)), _WRITTEN)
+    written = rows.mapInArrow(_from_batches(schema, _Write((), folder, finish)), _WRITTEN)
     return [Written(**row.asDict()) for row in written.collect()]
 
 
-def write_table(folder: str, rows: pa.Table) -> Written:
-    """Write rows as one Parquet file with a name of its own."""
+def write_table(folder: str, rows: pa.Table, finish: Finish | None = None) -> Written:
+    """Write rows, finished first, as one Parquet file with a name of its own."""
+    rows, told = (rows, "") if finish is None else finish(rows)
+    if not rows.num_rows:
+        return Written("", 0, 0, None, None, told)
     files, root = FileSystem.from_uri(folder)
     name = f"part-{uuid.uuid4()}.snappy.parquet"
     # A dictionary pays where values repeat; of random numbers it is built and thrown away.
@@ -76,7 +86,7 @@ def write_table(folder: str, rows: pa.Table) -> Written:
     pq.write_table(rows, f"{root}/{name}", filesystem=files, row_group_size=_GROUP_ROWS, use_dictionary=repeating)
     ends = pc.min_max(rows["event_time"].cast(pa.int64()))
     size = files.get_file_info(f"{root}/{name}").size
-    return Written(name, rows.num_rows, size, ends["min"].as_py(), ends["max"].as_py())
+    return Written(name, rows.num_rows, size, ends["min"].as_py(), ends["max"].as_py(), told)
 
 
 @dataclass(frozen=True)
@@ -95,13 +105,15 @@ class _Write:
 
     views: tuple[ViewFiles, ...]
     folder: str
+    finish: Finish | None
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        one = write_table(self.folder, attach(self.views, rows))
+        one = write_table(self.folder, attach(self.views, rows), self.finish)
         yield pa.RecordBatch.from_pydict(
             {
                 "path": pa.array([one.path], pa.string()),
                 **{name: pa.array([getattr(one, name)], pa.int64()) for name in ("rows", "bytes", "first", "last")},
+                "told": pa.array([one.told], pa.string()),
             }
         )
 

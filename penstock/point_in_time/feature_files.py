@@ -17,8 +17,6 @@ from penstock.errors import SourceError
 from penstock.point_in_time.kernel import Ints
 
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-# What a reader of plain Parquet files would get wrong.
-_NOT_PLAIN = {"deletionVectors": "deletion vectors", "columnMapping": "column mapping"}
 
 
 @dataclass(frozen=True)
@@ -43,15 +41,6 @@ class FeatureFile:
     high: Any = None
 
 
-def why_not_plain(table: DeltaTable) -> str | None:
-    """Why the files of a table do not say themselves what its rows are; None: they do."""
-    used = [name for feature, name in _NOT_PLAIN.items() if feature in (table.protocol().reader_features or ())]
-    configuration = table.metadata().configuration
-    if configuration.get("delta.columnMapping.mode", "none") == "none":
-        used = [name for name in used if name != "column mapping"]
-    return f"the table has {' and '.join(used)}" if used else None
-
-
 def feature_files(table: DeltaTable, first_key: str | None = None) -> list[FeatureFile]:
     """The files of a feature table at its version, in order of partition.
 
@@ -69,9 +58,10 @@ def feature_files(table: DeltaTable, first_key: str | None = None) -> list[Featu
             rows=rows or 0,
             bytes=size,
             first=_EARLIEST if first is None else _micros(first),
-            last=_LATEST if last is None else _micros(last),
-            low=low,
-            high=high,
+            # Delta's statistics are cut to milliseconds, the greatest value's too.
+            last=_LATEST if last is None else _micros(last) + 999,
+            low=None if isinstance(high, datetime) else low,
+            high=None if isinstance(high, datetime) else high,
         )
         for path, day, rows, size, first, last, low, high in zip(*columns.values(), strict=True)
     ]

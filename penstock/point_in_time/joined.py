@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from penstock.errors import SpineError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.commit import read_features
 from penstock.offline.lake import RETENTION, Lake
 from penstock.point_in_time import sql_engine
-from penstock.point_in_time.columnar_engine import Written, in_process, on_spark, write_frame, write_on_spark, write_table
+from penstock.point_in_time.columnar_engine import Finish, Written, in_process, on_spark, write_frame, write_on_spark, write_table
 from penstock.point_in_time.planner import Plan, explained, files_of, plan
 from penstock.point_in_time.sinks import as_delta, as_parquet
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
@@ -119,6 +120,8 @@ class Joined:
         with self._staging() as folder:
             files, root = FileSystem.from_uri(folder)
             for written in self.write_files(folder):
+                if not written.path:
+                    continue
                 with pq.ParquetFile(f"{root}/{written.path}", filesystem=files) as parquet:
                     for batch in parquet.iter_batches():
                         yield batch.cast(self.schema)
@@ -155,14 +158,19 @@ class Joined:
         where = folder if "://" in folder else str(Path(folder).resolve())
         return sum(one.rows for one in as_parquet(where, self.write_files))
 
-    def write_files(self, folder: str) -> list[Written]:
-        """As Parquet files with names of their own in a folder that is there, each written by the task that made it."""
+    def write_files(self, folder: str, finish: Finish | None = None) -> list[Written]:
+        """As Parquet files with names of their own in a folder that is there, each written by the task that made it.
+
+        Args:
+            folder: where.
+            finish: what is done to the rows of each tile first, and what to tell of them; it crosses to workers.
+        """
         if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
-            return [write_table(folder, table) for table in in_process(self.spine, self.plan, self._files)]
+            return [write_table(folder, table, finish) for table in in_process(self.spine, self.plan, self._files)]
         spark = self.resources.spark()
         if self.plan.why_sql is None:
-            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, folder)
-        return write_frame(self.to_spark(), self.schema, folder)
+            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, folder, finish)
+        return write_frame(self.to_spark(), self.schema, folder, finish)
 
     @property
     def _without_spark(self) -> bool:
@@ -190,7 +198,8 @@ def frame_of(spark: SparkSession, spine: Spine) -> DataFrame:
     if isinstance(spine, FrameRows):
         return spine.rows
     if isinstance(spine, DeltaRows):
-        return spark.read.format("delta").option("versionAsOf", spine.version).load(spine.location)
+        rows = spark.read.format("delta").option("versionAsOf", spine.version).load(spine.location)
+        return rows if spine.columns is None else rows.select(*[F.col(f"`{name}`") for name in spine.columns])
     return spark.createDataFrame(spine.rows)
 
 

@@ -1,19 +1,20 @@
 """Where a join is kept: a new Delta table or a folder of Parquet files, there whole or not at all."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import create_table_with_add_actions
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
 
 from penstock.clock import from_micros
 from penstock.errors import CommitError
+from penstock.offline.delta_files import added
 from penstock.point_in_time.columnar_engine import Written
 
 Write = Callable[[str], Sequence[Written]]
@@ -32,12 +33,12 @@ def as_delta(location: str, schema: pa.Schema, write: Write, configuration: Mapp
     files.create_dir(root, recursive=True)
     written = list(write(location))
     try:
-        actions = [_added(files, f"{root}/{one.path}", one) for one in written]
+        actions = [added(files, f"{root}/{one.path}", one.path, one.rows, _bounds(one), {}) for one in written if one.path]
         create_table_with_add_actions(
             location, Schema.from_arrow(schema), actions, mode="error", partition_by=[], configuration=configuration
         )
     except BaseException as error:
-        for one in written:
+        for one in (one for one in written if one.path):
             with suppress(OSError):
                 files.delete_file(f"{root}/{one.path}")
         if isinstance(error, CommitFailedError):
@@ -70,16 +71,7 @@ def as_parquet(folder: str, write: Write) -> list[Written]:
     return written
 
 
-def _added(files: FileSystem, path: str, written: Written) -> AddAction:
-    stats: dict[str, object] = {"numRecords": written.rows, "minValues": {}, "maxValues": {}, "nullCount": {}}
-    if written.first is not None and written.last is not None:
-        stats["minValues"] = {"event_time": _json_time(written.first, up=False)}
-        stats["maxValues"] = {"event_time": _json_time(written.last, up=True)}
-    changed_at = files.get_file_info(path).mtime_ns // 1_000_000
-    return AddAction(written.path, written.bytes, {}, changed_at, True, json.dumps(stats))
-
-
-def _json_time(micros: int, *, up: bool) -> str:
-    """Delta's statistics have milliseconds: a bound is rounded away from what it bounds."""
-    milliseconds = -(-micros // 1000) if up else micros // 1000
-    return from_micros(milliseconds * 1000).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _bounds(written: Written) -> dict[str, tuple[datetime, datetime]]:
+    if written.first is None or written.last is None:
+        return {}
+    return {"event_time": (from_micros(written.first), from_micros(written.last))}

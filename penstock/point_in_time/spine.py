@@ -4,7 +4,7 @@ Whatever they come from, the engines see the join keys in the types their entiti
 UTC microseconds; all other columns are passed through as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -67,6 +67,10 @@ class Rows(Protocol):
 
     def read(self, tile: Tile) -> pa.Table: ...
 
+    def batches(self) -> Iterator[pa.Table]:
+        """All rows, a part after the other."""
+        ...
+
 
 @dataclass(frozen=True)
 class TableRows:
@@ -87,17 +91,22 @@ class TableRows:
     def read(self, tile: Tile) -> pa.Table:
         return self.rows.filter(_within(tile))
 
+    def batches(self) -> Iterator[pa.Table]:
+        yield self.rows
+
 
 @dataclass(frozen=True)
 class DeltaRows:
-    """A spine that is a Delta table at a version."""
+    """A spine that is a Delta table at a version, or some of its columns."""
 
     location: str
     version: int
+    columns: tuple[str, ...] | None = None
 
     @property
     def schema(self) -> pa.Schema:
-        return canonical(self._dataset().schema)
+        schema = canonical(self._dataset().schema)
+        return schema if self.columns is None else pa.schema([schema.field(name) for name in self.columns])
 
     def extent(self) -> Extent:
         dataset = self._dataset()
@@ -114,8 +123,17 @@ class DeltaRows:
         return _tiles(pa.Table.from_batches(sampled), columns, parts)
 
     def read(self, tile: Tile) -> pa.Table:
-        rows: pa.Table = self._dataset().to_table(filter=_within(tile), use_threads=False)
+        rows: pa.Table = self._dataset().to_table(columns=self._wanted, filter=_within(tile), use_threads=False)
         return cast(rows, self.schema)
+
+    def batches(self) -> Iterator[pa.Table]:
+        schema = self.schema
+        for batch in self._dataset().to_batches(columns=self._wanted):
+            yield cast(pa.Table.from_batches([batch]), schema)
+
+    @property
+    def _wanted(self) -> list[str] | None:
+        return None if self.columns is None else list(self.columns)
 
     def _dataset(self) -> Any:
         return dataset_of(DeltaTable(self.location, version=self.version))

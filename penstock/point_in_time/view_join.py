@@ -9,6 +9,7 @@ from penstock.contract.service import Selection
 from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
 from penstock.offline.lake import Lake, feature_table
+from penstock.offline.logs import LogVersions
 from penstock.point_in_time.history import history_of
 
 
@@ -53,8 +54,10 @@ def view_joins(
     overrides: Mapping[str, Mode] | None = None,
     *,
     full_feature_names: bool = True,
+    logs: LogVersions | None = None,
+    versions: Mapping[str, int] | None = None,
 ) -> list[ViewJoin]:
-    """What is attached of some views, at the newest version of each table.
+    """What is attached of some views: at the newest version of each table and log, or at those that are given.
 
     Args:
         lake: where the tables are.
@@ -62,6 +65,7 @@ def view_joins(
         mode: what counts as known.
         overrides: view's name → another mode for it.
         full_feature_names: whether columns begin with the view's name; else a feature that two views have is refused.
+        logs, versions: of both logs, and view's name → of its table: what a manifest pins.
 
     Raises:
         SpineError: a mode is none, an override is of no view that is joined, or a view was never computed.
@@ -76,17 +80,17 @@ def view_joins(
     joins = []
     for part in selection:
         if part.view not in found:
-            found[part.view] = _read(lake, part.view)
+            found[part.view] = _read(lake, part.view, logs, (versions or {}).get(part.name))
         history, version = found[part.view]
         of_view = (overrides or {}).get(part.name, mode)
         joins.append(ViewJoin(part.view, part.features, of_view, history, version, part.name, part.on, full_feature_names))
     return joins
 
 
-def _read(lake: Lake, view: FeatureView) -> tuple[History, int]:
+def _read(lake: Lake, view: FeatureView, logs: LogVersions | None, pinned: int | None) -> tuple[History, int]:
     # History before version: every attempt and publication in it has its rows there, and rows of later ones do not count.
-    history = history_of(lake, view)
-    version = lake.version(feature_table(view))
+    history = history_of(lake, view, logs)
+    version = lake.version(feature_table(view)) if pinned is None else pinned
     if version is None:
         raise SpineError(f"feature view {view.ref} has no table yet", hint="compute it first: backfill its asset")
     return history, version

@@ -1,84 +1,62 @@
 """A training set: a spine joined point-in-time under one mode, as a Delta table with a manifest."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from uuid import uuid4
 
 import msgspec
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import numpy as np
+import pyarrow as pa
 
 from penstock.as_of import Mode
-from penstock.clock import Clock
-from penstock.contract.fingerprint import digest
+from penstock.clock import Clock, require_utc
+from penstock.contract.fingerprint import digest, transformation_fingerprint
 from penstock.contract.rules import require_name
 from penstock.contract.service import FeatureService
-from penstock.errors import CommitError
-from penstock.offline.commit import EXACT_JSON
+from penstock.errors import CommitError, SpineError
 from penstock.offline.lake import RETENTION, Lake, feature_table
-from penstock.point_in_time.joined import Resources, frame_of, join
-from penstock.point_in_time.spine import FrameRows, Spine
+from penstock.offline.logs import LogVersions, log_versions
+from penstock.point_in_time.columnar_engine import write_frame
+from penstock.point_in_time.feature_files import FeatureFile
+from penstock.point_in_time.joined import Joined, Resources, join
+from penstock.point_in_time.sinks import as_delta
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
 from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.snapshot import contract_fingerprint
-from penstock.training_set.split import parse_split, with_split
-
-MANIFEST_FORMAT = 1
-_MANIFEST = "manifest.json"
-
-
-class Input(msgspec.Struct, frozen=True, kw_only=True):
-    """One view as a training set read it.
-
-    Args:
-        name: what its columns begin with.
-        view, version: which.
-        mode: what counted as known.
-        table, delta_version: what was read.
-        attempts, publications: how many entries of the logs were known.
-        live_since: when the view went live, or None.
-        rows_by_rule: under `observed`, how many spine rows were judged by the ledger and how many, before
-            `live_since`, as in `assumed`; under another mode all by that.
-    """
-
-    name: str
-    view: str
-    version: int
-    mode: Mode
-    table: str
-    delta_version: int
-    attempts: int
-    publications: int
-    live_since: datetime | None
-    rows_by_rule: dict[str, int]
+from penstock.training_set.content import Content, content_of
+from penstock.training_set.finish import Condition, Finish, Summary, check_where, summed
+from penstock.training_set.inputs import partition_digests
+from penstock.training_set.labels import Label, check_labels, parse_label, unknown_labels
+from penstock.training_set.manifest import FORMAT, Input, Manifest, manifests, package_versions, write_manifest
+from penstock.training_set.split import COLUMN, Stratified, check_split, parse_split, thresholds
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training set was made of.
+@dataclass(frozen=True)
+class Recipe:
+    """What a training set is to be, besides its spine and its features.
 
     Args:
-        rows, spine_rows: equal, always.
-        split: how its rows are split, see `training_set.split`; empty: they are not.
-        content: order-independent hash of all values.
+        mode: what counts as known.
+        overrides: view's name in the service → another mode for it.
+        split: see `training_set.split`; it adds a column `split`.
+        seed: of the split.
+        labels: `<column>:<column that says when its value was known>`; rows with a label not known by the cut-off are
+            left out and counted.
+        cutoff: by when labels had to be known; None: now.
+        where: conditions as in pyarrow's `filters`, (column, operator, value); rows that do not meet all are left out.
+        spine_text: where the spine came from, for the manifest.
     """
 
-    format: int
-    name: str
-    id: str
-    created_at: datetime
-    mode: Mode
-    service: str
-    contract: str
-    split: str
-    spine: str
-    spine_content: str
-    spine_rows: int
-    spine_columns: list[str]
-    rows: int
-    table: str
-    columns: list[tuple[str, str]]
-    content: str
-    inputs: list[Input]
+    mode: Mode = "observed"
+    overrides: Mapping[str, Mode] = field(default_factory=dict)
+    split: str = ""
+    seed: int = 0
+    labels: Sequence[str] = ()
+    cutoff: datetime | None = None
+    where: Sequence[Condition] = ()
+    spine_text: str = ""
 
 
 def build(
@@ -88,11 +66,9 @@ def build(
     resources: Resources,
     *,
     name: str,
-    mode: Mode,
-    overrides: Mapping[str, Mode] | None = None,
     clock: Clock,
-    split: str = "",
-    spine_text: str = "",
+    recipe: Recipe,
+    registry: str = "",
 ) -> Manifest:
     """Join a spine with a service's features and keep the result.
 
@@ -102,111 +78,179 @@ def build(
         spine: join keys, `event_time`, any labels.
         resources: what may be used.
         name: the training set's name; each build has an id of its own below it.
-        mode: what counts as known.
-        overrides: view's name in the service → another mode for it.
         clock: tells when it was built.
-        split: see `training_set.split`; it adds a column `split`.
-        spine_text: where the spine came from, for the manifest.
+        recipe: what it is to be.
+        registry: fingerprint of the definitions.
 
     Returns:
         The manifest, also written as `training/<name>/<id>/manifest.json`.
 
     Raises:
-        SpineError: the spine lacks a key, or has no rows; the mode or the split is none; or a view was never computed.
+        SpineError: the spine lacks a key or a label, or has no rows; mode, split or a condition is none; a view was
+            never computed; or no row is left.
         CommitError: what was written has not the rows of the spine.
     """
     require_name(name, "training set")
-    wanted_split = parse_split(split) if split else None
-    joins = view_joins(lake, service.selection, mode, overrides)
-    spark = resources.spark()
-    frame = frame_of(spark, spine).cache()
+    now = clock.now()
+    cutoff = now if recipe.cutoff is None else require_utc(recipe.cutoff, "cutoff")
+    logs = log_versions(lake)
+    joins = view_joins(lake, service.selection, recipe.mode, recipe.overrides, logs=logs)
+    check(spine, joins)
+    with _readable(lake, spine, resources) as rows:
+        joined = join(lake, rows, joins, resources)
+        finish = _finish(joined, recipe, cutoff)
+        whole = Content()
+        for part in rows.batches():
+            whole += content_of(part)
+        if isinstance(finish.split, Stratified):
+            known = (_with_labels(part, finish.labels, cutoff) for part in rows.batches())
+            strata = thresholds(known, finish.split, finish.spine_columns, finish.seed)
+            finish = replace(finish, strata=strata)
+        made = _manifest(lake, service, joined, name, now, cutoff, recipe, registry, logs, whole)
+        for done in manifests(lake, name):
+            if done.id == made.id:
+                return done  # the same of the same at the same time
+        content, kept, summary = _written(lake, joined, made, finish)
+    if not summary.rows:
+        lake.remove_folder(made.table)
+        raise SpineError(f"no row of the spine is left: {summary.excluded}", hint="look at the filters, the labels and the cut-off")
+    made = _completed(made, joins, content, kept, summary)
+    write_manifest(lake, made, summary.statistics)
+    return made
+
+
+def _with_labels(rows: pa.Table, labels: tuple[Label, ...], cutoff: datetime) -> pa.Table:
+    unknown = unknown_labels(rows, labels, cutoff)
+    return rows.filter(pa.array(~np.logical_or.reduce(list(unknown.values())))) if unknown else rows
+
+
+@contextmanager
+def _readable(lake: Lake, spine: Spine, resources: Resources) -> Iterator[TableRows | DeltaRows]:
+    """The spine as rows that can be read again and again: what Spark computes is kept until the set is built."""
+    if not isinstance(spine, FrameRows):
+        yield spine
+        return
+    resources.spark()
+    folder = f"staging/{uuid4()}"
     try:
-        joined = join(lake, FrameRows(frame), joins, resources)
-        spine_rows, spine_content = content(frame)
-        rows_joined = joined.to_spark()
-        if wanted_split is not None:
-            rows_joined = with_split(rows_joined, wanted_split)
-        inputs = [_input(frame, one, spine_rows) for one in joins]
-        now = clock.now()
-        contract = contract_fingerprint(service)
-        fingerprint = digest(
-            [
-                name,
-                mode,
-                contract,
-                split,
-                spine_content,
-                [[i.name, i.mode, i.table, i.delta_version, i.attempts, i.publications] for i in inputs],
-            ]
-        )
-        identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{mode}-{fingerprint[:8]}"
-        table = f"training/{name}/{identity}"
-        writer = rows_joined.write.format("delta").mode("overwrite")
-        for key, value in RETENTION.items():
-            writer = writer.option(key, value)
-        writer.save(lake.location(table))
+        as_delta(lake.location(folder), spine.schema, lambda where: write_frame(spine.rows, spine.schema, where), {})
+        yield DeltaRows(lake.location(folder), 0)
     finally:
-        frame.unpersist()
-    rows, hashed = content(spark.read.format("delta").load(lake.location(table)))
-    if rows != spine_rows:
-        raise CommitError(
-            f"{table}: {rows} rows were written for a spine of {spine_rows}; it has no manifest, so nobody takes it for a training set",
-            hint="the spine changed while it was joined: write it to a table first, and give that",
-        )
-    manifest = Manifest(
-        format=MANIFEST_FORMAT,
+        lake.remove_folder(folder)
+
+
+def _finish(joined: Joined, recipe: Recipe, cutoff: datetime) -> Finish:
+    schema, labels = joined.schema, tuple(parse_label(text) for text in recipe.labels)
+    check_labels(joined.spine.schema, labels)
+    check_where(schema, recipe.where)
+    split = parse_split(recipe.split) if recipe.split else None
+    if split is not None:
+        check_split(joined.spine.schema, split)
+    return Finish(
+        spine_columns=tuple(joined.spine.schema.names),
+        features=tuple(column for one in joined.plan.joins for column in one.columns),
+        labels=labels,
+        cutoff=cutoff,
+        where=tuple(recipe.where),
+        split=split,
+        seed=recipe.seed,
+        strata={},
+        live_since={
+            one.name: one.history.live_since for one in joined.plan.joins if one.mode == "observed" and one.history.live_since is not None
+        },
+    )
+
+
+def _manifest(
+    lake: Lake,
+    service: FeatureService,
+    joined: Joined,
+    name: str,
+    now: datetime,
+    cutoff: datetime,
+    recipe: Recipe,
+    registry: str,
+    logs: LogVersions,
+    spine: Content,
+) -> Manifest:
+    """All that is known before the join is computed; what is not is empty."""
+    contract = contract_fingerprint(service)
+    inputs = [_input(lake, one, pruned.files) for one, pruned in zip(joined.plan.joins, joined.plan.pruned, strict=True)]
+    labels = {label.column: label.known_at for label in map(parse_label, recipe.labels)}
+    made = Manifest(
+        format=FORMAT,
         name=name,
-        id=identity,
+        id="",
         created_at=now,
-        mode=mode,
+        mode=recipe.mode,
         service=service.name,
         contract=contract,
-        split=split,
-        spine=spine_text,
-        spine_content=spine_content,
-        spine_rows=spine_rows,
-        spine_columns=frame.columns,
-        rows=rows,
-        table=table,
-        columns=[(column, dtype) for column, dtype in rows_joined.dtypes],
-        content=hashed,
+        registry=registry,
+        split=recipe.split,
+        seed=recipe.seed,
+        labels=labels,
+        cutoff=cutoff if labels else None,
+        where=list(recipe.where),
+        spine=recipe.spine_text,
+        spine_content=spine.text,
+        spine_rows=spine.rows,
+        spine_columns=joined.spine.schema.names,
+        excluded={},
+        kept_content="",
+        rows=0,
+        table="",
+        columns=[(one.name, str(one.type)) for one in joined.schema] + ([(COLUMN, "string")] if recipe.split else []),
+        content="",
         inputs=inputs,
+        logs=logs,
+        packages=package_versions(),
     )
-    lake.write_text(f"{table}/{_MANIFEST}", json.dumps(msgspec.to_builtins(manifest), indent=2) + "\n")
-    return manifest
+    fingerprint = digest(repr(made))
+    identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{recipe.mode}-{fingerprint[:8]}"
+    return msgspec.structs.replace(made, id=identity, table=f"training/{name}/{identity}")
 
 
-def content(frame: DataFrame) -> tuple[int, str]:
-    """Number of rows, and a hash of all values that does not depend on the order of rows."""
-    row = F.sha2(F.to_json(F.struct(*[F.col(f"`{name}`") for name in sorted(frame.columns)]), EXACT_JSON), 256)
-    # 60 bits of each row's digest add up exactly in a decimal; equal rows add up too, unlike under xor.
-    parts = [F.sum(F.conv(F.substring(row, start, 15), 16, 10).cast("decimal(38,0)")) for start in (1, 16)]
-    counted = frame.agg(F.count(F.lit(1)), *parts).collect()[0]
-    return int(counted[0]), digest([int(counted[0]), str(counted[1]), str(counted[2])])[:32]
-
-
-def _input(spine: DataFrame, join: ViewJoin, spine_rows: int) -> Input:
-    history = join.history
-    by_rule: dict[str, int] = {join.mode: spine_rows}
-    if join.mode == "observed":
-        live = 0
-        if history.live_since is not None:
-            live = spine.where(F.col("event_time") >= F.lit(history.live_since)).count()
-        by_rule = {"ledger": live, "assumed": spine_rows - live}
+def _input(lake: Lake, join: ViewJoin, files: Sequence[FeatureFile]) -> Input:
     return Input(
         name=join.name,
         view=join.view.name,
         version=join.view.version,
+        features=list(join.features),
+        on=dict(join.on),
         mode=join.mode,
         table=feature_table(join.view),
         delta_version=join.version,
-        attempts=len(history.attempts),
-        publications=len(history.ledger),
-        live_since=history.live_since,
-        rows_by_rule=by_rule,
+        code=transformation_fingerprint(join.view),
+        attempts=len(join.history.attempts),
+        publications=len(join.history.ledger),
+        live_since=join.history.live_since,
+        rows_by_rule={},
+        partitions=partition_digests(lake, feature_table(join.view), files),
     )
 
 
-def manifests(lake: Lake, name: str) -> Sequence[dict[str, Any]]:
-    """The manifests of all builds of a training set, oldest first."""
-    return [json.loads(text) for text in lake.read_texts(f"training/{name}", _MANIFEST)]
+def _written(lake: Lake, joined: Joined, made: Manifest, finish: Finish) -> tuple[Content, Content, Summary]:
+    lake.remove_folder(made.table)  # of a build that was ended before it had a manifest
+    schema = joined.schema.append(pa.field(COLUMN, pa.string())) if made.split else joined.schema
+    written = as_delta(lake.location(made.table), schema, lambda folder: joined.write_files(folder, finish), RETENTION)
+    content, kept, summary = summed([one.told for one in written])
+    if summary.seen != made.spine_rows or sum(one.rows for one in written) != summary.rows:
+        lake.remove_folder(made.table)
+        raise CommitError(
+            f"{made.table}: {summary.seen} rows were joined for a spine of {made.spine_rows}; nothing is kept",
+            hint="the spine changed while it was joined: write it to a table first, and give that",
+        )
+    return content, kept, summary
+
+
+def _completed(made: Manifest, joins: Sequence[ViewJoin], content: Content, kept: Content, summary: Summary) -> Manifest:
+    inputs = []
+    for one, of_view in zip(made.inputs, joins, strict=True):
+        by_rule: dict[str, int] = {one.mode: summary.rows}
+        if of_view.mode == "observed":
+            live = summary.live.get(one.name, 0)
+            by_rule = {"ledger": live, "assumed": summary.rows - live}
+        inputs.append(msgspec.structs.replace(one, rows_by_rule=by_rule))
+    return msgspec.structs.replace(
+        made, excluded=summary.excluded, rows=summary.rows, content=content.text, kept_content=kept.text, inputs=inputs
+    )

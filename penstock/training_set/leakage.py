@@ -15,7 +15,7 @@ from penstock.offline.lake import Lake
 from penstock.point_in_time.joined import Resources, join
 from penstock.point_in_time.spine import Spine
 from penstock.point_in_time.view_join import view_joins
-from penstock.training_set.build import Manifest
+from penstock.training_set.manifest import Manifest
 from penstock.training_set.split import COLUMN
 
 _OTHER = "__other"

@@ -20,6 +20,9 @@ HOUR = timedelta(hours=1)
 CREATED = DAY + 30 * HOUR  # of rows that do not say when they were
 
 
+FACTS = Source("facts", schema={"event_time": "timestamp"}, owner="tests")
+
+
 def nothing(rows: Any) -> Any:
     return rows
 
@@ -31,7 +34,7 @@ def a_view(name: str = "spend", keys: dict[str, str] | None = None, *, one: bool
         "name": name,
         "version": 1,
         "entity": entity,
-        "source": Source("facts", schema={"event_time": "timestamp"}, owner="tests"),
+        "source": FACTS,
         "owner": "tests",
         "compute": nothing,
         "features": [Feature("amount", "float64")],

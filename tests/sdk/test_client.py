@@ -138,7 +138,12 @@ UA = {"carrier": "UA"}
             "entity 0: join key 'departs' is a naive datetime",
         ),
         (("carriers", [{"carrier": float("nan")}]), {}, InvalidEntity, "join key 'carrier' is nan"),
-        (("carriers", [{"carrier": b"UA"}]), {}, InvalidEntity, "join key 'carrier' is a bytes; expected bool, int, str or datetime"),
+        (
+            ("carriers", [{"carrier": {}}]),
+            {},
+            InvalidEntity,
+            "join key 'carrier' is a dict; expected bool, int, str, datetime, date or bytes",
+        ),
         (("carriers", [{"carrier": ["UA"]}]), {}, InvalidEntity, "join key 'carrier' is a list"),
         (("carriers", [{"carrier": "\ud800"}]), {}, InvalidEntity, "not valid Unicode"),
         (("carriers", [UA] * 501), {}, TooManyEntities, "501 entities in one request; at most 500"),

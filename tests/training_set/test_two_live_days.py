@@ -21,7 +21,7 @@ from penstock.point_in_time.spine import FrameRows
 from penstock.publication.publish import publish
 from penstock.quality.contracts import audit
 from penstock.registry.project import load_project
-from penstock.training_set.build import build
+from penstock.training_set.build import Recipe, build
 from tests.online_content import values_online
 from tests.world import MONDAY, resources_of
 
@@ -59,7 +59,7 @@ def test_what_was_online_at_each_moment_is_what_the_training_set_holds(
     before_live = [(*key, STEPS[0] - 2 * HOUR) for key in keys]
     frame = spark.createDataFrame(spine + before_live, "carrier string, origin string, event_time timestamp")
     service = FeatureService("replayed", views=views, owner="tests")
-    manifest = build(lake, service, FrameRows(frame), resources_of(spark), name="replayed", mode="observed", clock=clock)
+    manifest = build(lake, service, FrameRows(frame), resources_of(spark), name="replayed", clock=clock, recipe=Recipe(mode="observed"))
     assert [one.rows_by_rule for one in manifest.inputs] == [{"ledger": len(spine), "assumed": len(before_live)}] * 2
 
     rows = spark.read.format("delta").load(lake.location(manifest.table)).selectExpr("*", "unix_micros(event_time) AS at_us").collect()

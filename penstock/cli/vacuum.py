@@ -1,0 +1,28 @@
+"""`penstock vacuum`: remove files that no version anybody may ask for has."""
+
+from typing import Annotated
+
+import typer
+
+import penstock
+from penstock.cli.screen import err, out
+from penstock.offline.lake import feature_table, raw_table
+from penstock.offline.logs import ATTEMPTS, PUBLICATIONS
+from penstock.offline.maintenance import vacuum
+from penstock.training_set.pins import pinned
+
+
+def run(
+    delete: Annotated[bool, typer.Option("--delete", help="remove them; without it they are only counted")] = False,
+) -> None:
+    """Count, or remove, the files of all tables that are past their retention and that no training set's manifest pins."""
+    store = penstock.open()
+    pins = pinned(store.lake)
+    sources = [raw_table(source) for source in store.project.sources if source.table is None]
+    for table in [*map(feature_table, store.project.views), *sources, ATTEMPTS, PUBLICATIONS]:
+        if store.lake.version(table) is None:
+            continue
+        with err.status(f"looking at {table}"):
+            files = vacuum(store.lake, table, pinned=pins.get(table, ()), dry_run=not delete)
+        what = "removed" if delete else "would be removed"
+        out.print(f"{table}: {len(files)} file(s) {what}; {len(pins.get(table, ()))} pinned version(s)", markup=False)

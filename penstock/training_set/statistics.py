@@ -1,0 +1,148 @@
+"""What the values of each column of a training set are like: counts, moments and mergeable sketches.
+
+Quantiles are a KLL sketch (Karnin, Lang, Liberty 2016) of Apache DataSketches in its binary format, off by 1.3 % of rank.
+Distinct values are the 1,024 smallest of their 64-bit hashes (k minimum values: Bar-Yossef and others 2002), off by 3 %;
+DataSketches' own count takes one value at a time, seven seconds for a million rows of thirty columns, this one in numpy one.
+Both are kept in base64 for later comparison with what is served: parts merge into what the whole would have given.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from typing import Any, Self
+
+import datasketches
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.training_set.content import Bits, hashes
+
+_KLL_K = 200
+_KMV_K = 1024
+
+
+class ColumnStatistics(msgspec.Struct, kw_only=True):
+    """Of one column.
+
+    Args:
+        rows, nulls, zeros: how many; zeros: 0, False or the empty text.
+        mean, m2: of the numbers that are there and finite, and the sum of their squared distances from it.
+        finite: how many those are.
+        low, high: the least and the greatest of them; None: there are none.
+        quantiles, distinct: sketches, base64; empty: not of this type.
+    """
+
+    rows: int = 0
+    nulls: int = 0
+    zeros: int = 0
+    finite: int = 0
+    mean: float = 0.0
+    m2: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    quantiles: str = ""
+    distinct: str = ""
+
+    def merged(self, other: Self) -> "ColumnStatistics":
+        """Of both parts together (Chan, Golub, LeVeque 1979 for the moments)."""
+        finite = self.finite + other.finite
+        between = other.mean - self.mean
+        ends = [end for end in (self.low, self.high, other.low, other.high) if end is not None]
+        return ColumnStatistics(
+            rows=self.rows + other.rows,
+            nulls=self.nulls + other.nulls,
+            zeros=self.zeros + other.zeros,
+            finite=finite,
+            mean=self.mean + between * other.finite / finite if finite else 0.0,
+            m2=self.m2 + other.m2 + (between**2 * self.finite * other.finite / finite if finite else 0.0),
+            low=min(ends, default=None),
+            high=max(ends, default=None),
+            quantiles=_merged_quantiles(self.quantiles, other.quantiles),
+            distinct=_merged_distinct(self.distinct, other.distinct),
+        )
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation of the sample; None of fewer than two numbers."""
+        return float((self.m2 / (self.finite - 1)) ** 0.5) if self.finite > 1 else None
+
+    def quantile(self, rank: float) -> float | None:
+        """The value below which about this share of the numbers lies; None: there are none."""
+        sketch = _quantiles(self.quantiles)
+        return None if sketch is None or sketch.is_empty() else float(sketch.get_quantile(rank))
+
+    @property
+    def distinct_values(self) -> int | None:
+        """About how many different values there are; None: not counted for this type."""
+        if not self.distinct and self.rows != self.nulls:
+            return None
+        smallest = _hashes_in(self.distinct)
+        if len(smallest) < _KMV_K:
+            return len(smallest)
+        return round((_KMV_K - 1) * 2.0**64 / float(smallest[-1]))
+
+
+def statistics_of(rows: pa.Table, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
+    """Column → what its values are like."""
+    return {name: _statistics(rows[name]) for name in columns}
+
+
+def merged(parts: Sequence[dict[str, ColumnStatistics]]) -> dict[str, ColumnStatistics]:
+    """The statistics of all parts together."""
+    together: dict[str, ColumnStatistics] = {}
+    for part in parts:
+        for name, statistics in part.items():
+            together[name] = together[name].merged(statistics) if name in together else statistics
+    return together
+
+
+def _statistics(column: pa.ChunkedArray) -> ColumnStatistics:
+    kind, present = column.type, column.drop_null()
+    found = ColumnStatistics(rows=len(column), nulls=column.null_count)
+    if pa.types.is_nested(kind):
+        return found
+    found.distinct = _smallest(hashes(present))
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values = present.cast(pa.float64(), safe=False).to_numpy()
+        found.zeros = int((values == 0).sum())
+        values = np.ascontiguousarray(values[np.isfinite(values)])
+        found.finite = len(values)
+        if len(values):
+            found.mean = float(values.mean())
+            found.m2 = float(((values - found.mean) ** 2).sum())
+            found.low, found.high = float(values.min()), float(values.max())
+        sketch = datasketches.kll_doubles_sketch(_KLL_K)
+        sketch.update(values)
+        found.quantiles = b64encode(sketch.serialize()).decode()
+    elif pa.types.is_string(kind):
+        found.zeros = pc.sum(pc.equal(present, "")).as_py() or 0
+    return found
+
+
+def _smallest(hashed: Bits) -> str:
+    some = 8 * _KMV_K
+    smallest = np.unique(np.partition(hashed, some)[:some] if len(hashed) > some else hashed)
+    if len(smallest) < _KMV_K and len(hashed) > some:  # the same values over and over
+        smallest = np.unique(hashed)
+    return b64encode(smallest[:_KMV_K].astype(">u8").tobytes()).decode()
+
+
+def _quantiles(text: str) -> Any:
+    return datasketches.kll_doubles_sketch.deserialize(b64decode(text)) if text else None
+
+
+def _merged_quantiles(one: str, other: str) -> str:
+    if not one or not other:
+        return one or other
+    sketch = _quantiles(one)
+    sketch.merge(_quantiles(other))
+    return b64encode(sketch.serialize()).decode()
+
+
+def _merged_distinct(one: str, other: str) -> str:
+    return _smallest(np.concatenate([_hashes_in(one), _hashes_in(other)])) if one and other else one or other
+
+
+def _hashes_in(text: str) -> Bits:
+    return np.frombuffer(b64decode(text), ">u8").astype(np.uint64)
