@@ -26,6 +26,7 @@ from rich.table import Column, Table
 
 import penstock
 from jobs.flights_data import schedule
+from jobs.model import scores
 from penstock.as_of import Mode
 from penstock.cli.screen import fail
 from penstock.clock import parse_instant
@@ -38,6 +39,7 @@ from penstock.orchestration.stack import Stack
 from penstock.runtime.spark import stop_session
 from penstock.sdk import FeatureClient, FeatureResult
 from penstock.store import Store
+from penstock.training_set.leakage_report import leakage_page
 
 ROOT = Path(__file__).parent.parent
 SERVICE = "arrival_delay"
@@ -155,28 +157,41 @@ class Demo:
         ]
 
     def train(self) -> None:
-        """The same spine in two modes, and what the careless one leaks."""
+        """The same spine in two modes, what the careless one leaks, and what that costs a model."""
         since = datetime(self.days[0].year, self.days[0].month, self.days[0].day, tzinfo=UTC)
         query = SPINE.format(since=since.isoformat())
         self.summary["training_set"] = {}
+        sets = self.store.training_set
         with self.phase("train", "Building the training set in two modes"):
             spine = self.store.query(query)
-            made = [self.store.training_set.build(SERVICE, spine, SERVICE, mode=mode, spine_text=query) for mode in MODES]
-            deltas = self.store.leakage_between(*made)
+            made = [sets.build(SERVICE, spine, SERVICE, mode=mode, spine_text=query) for mode in MODES]
+            found = sets.leakage(SERVICE, made[1].id, against=MODES[0])
         for manifest in made:
             self.summary["training_set"][manifest.mode] = {
                 "rows": manifest.rows,
                 "table": manifest.table,
                 "content": manifest.content,
-                "rows_by_rule": {f"{i.view}@{i.version}": i.rows_by_rule for i in manifest.inputs},
+                "rows_by_rule": {one.name: one.rows_by_rule for one in manifest.inputs},
             }
         table = Table("feature", "rows", "differ", "share", title="Leakage delta: what mode 'event' knows too early", box=None)
-        for delta in deltas:
+        for delta in found.features:
             table.add_row(delta.feature, f"{delta.rows:,}", f"{delta.differ:,}", f"{delta.share:.1%}")
         screen.print(table)
         self.summary["leakage_delta"] = {
-            delta.feature: {"rows": delta.rows, "differ": delta.differ, "share": delta.share} for delta in deltas
+            delta.feature: {"rows": delta.rows, "differ": delta.differ, "share": delta.share} for delta in found.features
         }
+        with self.phase("model", "Training a model on either"):
+            loaded = [sets.load(SERVICE, manifest.id) for manifest in made]
+            costs = scores(loaded[0].to_arrow(), loaded[1].to_arrow(), loaded[1].features, MODES)
+            path = self.store.settings.path("var/demo/leakage.html")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(leakage_page(found, f"Leakage of {SERVICE}", f"build {made[1].id}"), encoding="utf-8")
+        table = Table("trained on mode", "AUC offline", "AUC as served", "gap", title="What it costs a model", box=None)
+        for score in costs:
+            table.add_row(score.mode, f"{score.offline:.3f}", f"{score.served:.3f}", f"{score.served - score.offline:+.3f}")
+        screen.print(table)
+        screen.print(f"the leakage report: {path}", soft_wrap=True)
+        self.summary["auc"] = {score.mode: {"offline": score.offline, "served": score.served} for score in costs}
 
     def finish(self) -> None:
         """The summary, on the screen and in a file."""

@@ -42,8 +42,7 @@ from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
 from penstock.runtime.spark import spark_session
-from penstock.training_set.leakage import FeatureDelta, leakage_between, leakage_delta
-from penstock.training_set.manifest import Manifest
+from penstock.training_set.leakage import Leakage, leakage
 from penstock.training_set.sets import TrainingSets
 
 
@@ -211,13 +210,16 @@ class Store:
             return DeltaRows(where, opened.version())
         return FrameRows(self.spark.read.format("delta").option("versionAsOf", opened.version()).load(where))
 
-    def leakage_delta(self, spine: Any, service: str, *, modes: tuple[Mode, Mode] = ("event", "observed")) -> list[FeatureDelta]:
-        """Per feature of a service, how many rows of a spine differ between two modes."""
-        return leakage_delta(self.lake, self._rows(spine), self._selection(service), self._resources(), modes=modes)
-
-    def leakage_between(self, one: Manifest, other: Manifest) -> list[FeatureDelta]:
-        """Per feature, how many rows differ between two training sets of one spine and one service."""
-        return leakage_between(self.spark, self.lake, one, other)
+    def leakage(
+        self,
+        spine: Any,
+        features: str | Sequence[AnyView] | Mapping[AnyView, Sequence[str]],
+        *,
+        modes: tuple[Mode, Mode] = ("event", "observed"),
+    ) -> Leakage:
+        """Per feature, how far a spine's values differ between two modes; see `training_set.leakage.leakage`."""
+        joins = view_joins(self.lake, self._selection(features), modes[0])
+        return leakage(self.lake, self._rows(spine), joins, self._resources(), *modes)
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

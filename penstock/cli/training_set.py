@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import msgspec
 import typer
 from rich.table import Column, Table
 
@@ -14,6 +15,7 @@ from penstock.as_of import Mode
 from penstock.cli.screen import err, out
 from penstock.clock import parse_instant
 from penstock.errors import SpineError, TrainingSetError
+from penstock.training_set.leakage_report import leakage_page
 from penstock.training_set.manifest import Manifest
 
 cli = typer.Typer(no_args_is_help=True, help="Training sets: a spine joined with a service's features, point-in-time.")
@@ -124,6 +126,34 @@ def rebuild(name: Name, build: Build = None) -> None:
     with err.status("joining again"):
         made = store.training_set.rebuild(name, build)
     out.print(f"equal     {made.rows:,} rows\ncontent   {made.content}")
+
+
+@cli.command()
+def leakage(
+    name: Name,
+    build: Build = None,
+    against: Annotated[str, typer.Option(help=f"the mode to compare with: {', '.join(get_args(Mode))}")] = "event",
+    html: Annotated[Path | None, typer.Option(help="write a page with plots and examples there")] = None,
+    as_json: Annotated[Path | None, typer.Option("--json", help="write everything that was found there")] = None,
+) -> None:
+    """What another mode would have known, per feature: how many rows differ, and by how much."""
+    store = penstock.open()
+    if against not in get_args(Mode):
+        raise SpineError(f"mode '{against}': expected one of {', '.join(get_args(Mode))}")
+    loaded = store.training_set.load(name, build)
+    with err.status("joining under both modes"):
+        found = store.training_set.leakage(name, loaded.manifest.id, against=against)  # type: ignore[arg-type]
+    if html is not None:
+        title = f"Leakage of {name}"
+        html.write_text(leakage_page(found, title, f"build {loaded.manifest.id}, service {loaded.manifest.service}"), encoding="utf-8")
+    if as_json is not None:
+        as_json.write_text(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n", encoding="utf-8")
+    titles = ("feature", "differ", "share", f"present, {found.modes[0]}", f"present, {found.modes[1]}", "in deviations")
+    table = Table(*[Column(title, overflow="fold", justify="left" if title == "feature" else "right") for title in titles], box=None)
+    for one in found.features:
+        distance = "-" if one.in_deviations is None else f"{one.in_deviations:.3f}"
+        table.add_row(one.feature, f"{one.differ:,}", f"{one.share:.1%}", *[f"{n:,}" for n in one.present], distance)
+    out.print(table)
 
 
 def _about(manifest: Manifest) -> str:

@@ -45,32 +45,38 @@ class Written:
     told: str = ""
 
 
-def in_process(rows: Rows, plan: Plan, views: Sequence[ViewFiles]) -> Iterator[pa.Table]:
+def in_process(rows: Rows, plan: Plan, views: Sequence[ViewFiles], order: Sequence[str]) -> Iterator[pa.Table]:
     """The spine's rows with their features, tile by tile, without Spark."""
     for tile in rows.cut(plan.columns, plan.tiles):
-        yield attach(views, rows.read(tile))
+        yield attach(views, rows.read(tile), order)
 
 
-def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles]) -> DataFrame:
-    """The spine's rows with their features as a DataFrame; each of its partitions is a tile."""
-    schema = pa.schema([*spine.schema, *(field for view in views for field in view.columns)])
-    return _map_tiles(spark, spine, plan, _Attach(tuple(views)), from_arrow_schema(schema, prefer_timestamp_ntz=True))
+def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], schema: pa.Schema) -> DataFrame:
+    """The spine's rows with their features as a DataFrame of this schema; each of its partitions is a tile."""
+    work = _Attach(tuple(views), tuple(schema.names))
+    return _map_tiles(spark, spine, plan, work, from_arrow_schema(schema, prefer_timestamp_ntz=True))
 
 
 def write_on_spark(
-    spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], folder: str, finish: Finish | None
+    spark: SparkSession,
+    spine: OnSpark,
+    plan: Plan,
+    views: Sequence[ViewFiles],
+    order: Sequence[str],
+    folder: str,
+    finish: Finish | None,
 ) -> list[Written]:
     """The same, written as Parquet by the tasks themselves: a file each, in `folder`.
 
     A task that Spark runs twice writes two files; only the one it reported is named here.
     """
-    written = _map_tiles(spark, spine, plan, _Write(tuple(views), folder, finish), _WRITTEN)
+    written = _map_tiles(spark, spine, plan, _Write(tuple(views), tuple(order), folder, finish), _WRITTEN)
     return [Written(**row.asDict()) for row in written.collect()]
 
 
 def write_frame(rows: DataFrame, schema: pa.Schema, folder: str, finish: Finish | None = None) -> list[Written]:
     """Any DataFrame, written the same way: a file for each of its partitions that has rows."""
-    written = rows.mapInArrow(_from_batches(schema, _Write((), folder, finish)), _WRITTEN)
+    written = rows.mapInArrow(_from_batches(schema, _Write((), tuple(schema.names), folder, finish)), _WRITTEN)
     return [Written(**row.asDict()) for row in written.collect()]
 
 
@@ -94,9 +100,10 @@ class _Attach:
     """A tile → its batches with features."""
 
     views: tuple[ViewFiles, ...]
+    order: tuple[str, ...]
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        yield from attach(self.views, rows).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+        yield from attach(self.views, rows, self.order).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,12 @@ class _Write:
     """A tile → one row that tells of the file it was written to."""
 
     views: tuple[ViewFiles, ...]
+    order: tuple[str, ...]
     folder: str
     finish: Finish | None
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        one = write_table(self.folder, attach(self.views, rows), self.finish)
+        one = write_table(self.folder, attach(self.views, rows, self.order), self.finish)
         yield pa.RecordBatch.from_pydict(
             {
                 "path": pa.array([one.path], pa.string()),

@@ -107,14 +107,14 @@ class Joined:
         """As a Spark DataFrame, computed when that is."""
         spark = self.resources.spark()
         if self.plan.why_sql is None:
-            return on_spark(spark, self._on_spark(spark), self.plan, self._files)
+            return on_spark(spark, self._on_spark(spark), self.plan, self._files, self.schema)
         tables = [sql_engine.ViewTable(one, read_features(spark, self.lake, one.view, one.version)) for one in self.plan.joins]
         return sql_engine.join(spark, frame_of(spark, self.spine), tables)
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """As Arrow batches, one after the other: never all of them in memory."""
         if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
-            for table in in_process(self.spine, self.plan, self._files):
+            for table in in_process(self.spine, self.plan, self._files, self.columns):
                 yield from table.to_batches()
             return
         with self._staging() as folder:
@@ -166,10 +166,10 @@ class Joined:
             finish: what is done to the rows of each tile first, and what to tell of them; it crosses to workers.
         """
         if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
-            return [write_table(folder, table, finish) for table in in_process(self.spine, self.plan, self._files)]
+            return [write_table(folder, table, finish) for table in in_process(self.spine, self.plan, self._files, self.columns)]
         spark = self.resources.spark()
         if self.plan.why_sql is None:
-            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, folder, finish)
+            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, self.columns, folder, finish)
         return write_frame(self.to_spark(), self.schema, folder, finish)
 
     @property
@@ -205,4 +205,5 @@ def frame_of(spark: SparkSession, spine: Spine) -> DataFrame:
 
 def _columns(join: ViewJoin) -> list[pa.Field]:
     dtypes = {feature.name: feature.dtype for feature in join.view.features}
-    return [pa.field(join.column(feature), arrow_type(dtypes[feature])) for feature in join.features]
+    fields = [pa.field(join.column(feature), arrow_type(dtypes[feature])) for feature in join.features]
+    return fields + [pa.field(name, arrow_type("timestamp")) for name in join.times]

@@ -7,7 +7,7 @@ this key first; all of the others. Whichever order costs less is taken.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from penstock.offline.lake import Lake, feature_table, why_not_plain
 from penstock.point_in_time.feature_files import Asked, FeatureFile, feature_files
 from penstock.point_in_time.known import Committed
 from penstock.point_in_time.spine import EVENT_TIME, Extent
-from penstock.point_in_time.tile import ROW_BYTES, ViewFiles
+from penstock.point_in_time.tile import ROW_BYTES, Attached, ViewFiles
 from penstock.point_in_time.view_join import ViewJoin
 
 _EARLIEST = -(2**63)
@@ -114,7 +114,7 @@ def plan(lake: Lake, joins: Sequence[ViewJoin], extent: Extent, width: int, *, t
 
 
 def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_bytes: int) -> list[ViewFiles]:
-    """What tasks need to know of each view.
+    """What tasks need to know of each table; joins of one view at one version for the same columns share its reading.
 
     Args:
         lake: where the tables are.
@@ -122,20 +122,24 @@ def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_byte
         types: column of the result → type.
         task_bytes: how much memory a task may take.
     """
-    return [
-        ViewFiles(
+    found: dict[tuple[object, ...], ViewFiles] = {}
+    for join, pruned in zip(plan.joins, plan.pruned, strict=True):
+        same = (join.view, join.version, tuple(join.on.items()), id(join.history))
+        columns = pa.schema([(column, types[column]) for column in join.columns])
+        one = Attached(join.mode, join.features, columns, join.with_times)
+        if same in found:
+            found[same] = replace(found[same], attached=(*found[same].attached, one))
+            continue
+        found[same] = ViewFiles(
             location=lake.location(feature_table(join.view)),
             files=pruned.files,
             keys=dict(join.on),
-            features=join.features,
-            columns=pa.schema([(column, types[column]) for column in join.columns]),
             ttl=None if join.view.ttl is None else join.view.ttl // MICROSECOND,
-            mode=join.mode,
             committed=Committed.of(join.history),
+            attached=(one,),
             task_bytes=task_bytes,
         )
-        for join, pruned in zip(plan.joins, plan.pruned, strict=True)
-    ]
+    return list(found.values())
 
 
 def _pruned(lake: Lake, join: ViewJoin, files: Sequence[FeatureFile], extent: Extent) -> Pruned:

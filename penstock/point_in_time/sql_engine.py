@@ -71,13 +71,15 @@ def join(spark: SparkSession, spine: DataFrame, tables: Sequence[ViewTable]) -> 
 
 def _with_nulls(rows: DataFrame, table: ViewTable) -> DataFrame:
     types = {f.name: spark_type(f.dtype) for f in table.view.features}
-    return rows.select("*", *[F.lit(None).cast(types[f]).alias(table.join.column(f)) for f in table.join.features])
+    columns = [F.lit(None).cast(types[f]).alias(table.join.column(f)) for f in table.join.features]
+    return rows.select("*", *columns, *[F.lit(None).cast("timestamp").alias(name) for name in table.join.times])
 
 
 def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, times: tuple[int, int]) -> DataFrame:
     (first, last), history = times, table.join.history
     wanted = spine.select(*table.keyed(list(table.join.on.values())), F.col("event_time").alias("_t")).dropna().distinct()
-    columns = [F.col(f"_value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
+    columns = [F.col(f"_row.value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
+    columns += [F.col(source).alias(name) for source, name in zip(("_row.event_time", "_row._known"), table.join.times, strict=False)]
     rows = _committed(spark, table).where(_within(table.view, first, last)).select("*", *table.keyed(list(table.join.on)))
     answers = [
         _answers(questions, _known(rows, known, history), table)
@@ -135,11 +137,11 @@ def _known(rows: DataFrame, mode: Mode, history: History) -> DataFrame:
 
 
 def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
-    """(keys, _t, _value) of the wanted pairs that have an eligible row."""
+    """(keys, _t, _row) of the wanted pairs that have an eligible row."""
     keys = table.keys
     value = F.struct(*[F.col(f"`{name}`") for name in table.view.feature_names])
     ranked = rows.select(
-        *keys, "_known", "retracted", F.struct("event_time", "created_time", "row_digest", value.alias("value")).alias("_row")
+        *keys, "_known", "retracted", F.struct("event_time", "created_time", "row_digest", "_known", value.alias("value")).alias("_row")
     )
     if rows.where("retracted").isEmpty():
         answers = _by_running_maximum(wanted, ranked, keys)
@@ -149,7 +151,7 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
         answers = plain.unionByName(_by_comparing_all(wanted.join(with_retractions, keys), ranked, keys))
     if table.view.ttl is not None:
         answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))
-    return answers.select(*keys, "_t", F.col("_row.value").alias("_value"))
+    return answers.select(*keys, "_t", "_row")
 
 
 def _by_running_maximum(wanted: DataFrame, rows: DataFrame, keys: list[str]) -> DataFrame:

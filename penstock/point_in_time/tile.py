@@ -21,28 +21,42 @@ ROW_BYTES = 80  # what a task holds of each feature row of its keys, while it ra
 
 
 @dataclass(frozen=True)
+class Attached:
+    """What one join adds.
+
+    Args:
+        mode: what counts as known.
+        features: the wanted ones, in order.
+        columns: what they become: names and types; with times two more, of the row that was used: its event time, and
+            from when it was known.
+        with_times: whether those are wanted.
+    """
+
+    mode: Mode
+    features: tuple[str, ...]
+    columns: pa.Schema
+    with_times: bool
+
+
+@dataclass(frozen=True)
 class ViewFiles:
-    """A view's table as a task needs it: plain values only, for they cross to workers.
+    """A view's table as a task needs it, and all that is attached of it: plain values only, for they cross to workers.
 
     Args:
         location, files: what to read.
         keys: join key → the spine's column that holds it.
-        features: the wanted ones, in order.
-        columns: what they become: names and types.
         ttl: microseconds, or None.
-        mode: what counts as known.
         committed: what is recorded of it.
+        attached: what is added; the files are read once for all.
         task_bytes: how much memory ranking its rows may take.
     """
 
     location: str
     files: tuple[FeatureFile, ...]
     keys: dict[str, str]
-    features: tuple[str, ...]
-    columns: pa.Schema
     ttl: int | None
-    mode: Mode
     committed: Committed
+    attached: tuple[Attached, ...]
     task_bytes: int
 
     @property
@@ -50,17 +64,22 @@ class ViewFiles:
         """The join key its files are sorted by; None: it has none."""
         return next(iter(self.keys), None)
 
+    @property
+    def columns(self) -> list[pa.Field]:
+        """All that is added."""
+        return [field for one in self.attached for field in one.columns]
 
-def attach(views: Sequence[ViewFiles], spine: pa.Table) -> pa.Table:
-    """The rows of a tile, in their order, with the features of some views as further columns."""
+
+def attach(views: Sequence[ViewFiles], spine: pa.Table, order: Sequence[str]) -> pa.Table:
+    """The rows of a tile, in their order, with the features of some views: these columns, in this order."""
     for view in views:
         for field, values in zip(view.columns, features_of(view, spine), strict=True):
             spine = spine.append_column(field, values.cast(field.type) if values.type != field.type else values)
-    return spine
+    return spine.select(list(order))
 
 
 def features_of(view: ViewFiles, spine: pa.Table) -> list[pa.ChunkedArray]:
-    """A column per wanted feature, n values each, for the n rows of a tile.
+    """A column for each that is added, n values each, for the n rows of a tile.
 
     Where the rows of the tile's keys would take more memory than a task may, keys take turns.
     """
@@ -86,25 +105,39 @@ def _features_at_once(view: ViewFiles, reader: FeatureReader, spine: pa.Table) -
     index = KeyIndex([spine[column] for column in view.keys.values()], spine.num_rows)
     at = _micros(spine["event_time"])
     asked = np.flatnonzero((index.ordinals != NONE) & np.asarray(pc.is_valid(spine["event_time"])))
-    places = np.full(spine.num_rows, NONE, np.int64)
+    used = [_Used.none(spine.num_rows) for _ in view.attached]
     if len(asked):
-        questions = _by_mode(view, at, asked)
+        questions = [_by_mode(view, one.mode, at, asked) for one in view.attached]
+        modes = list(dict.fromkeys(mode for of_one in questions for mode, _ in of_one))
         times, keys = at[asked], index.ordinals[asked]
         divisible = bool((times != times[0]).any() or (keys != keys[0]).any())
-        modes = [mode for mode, _ in questions]
         held = _held(view, reader, index, _bounds(view, index, times), modes, int(times.min()), divisible=divisible)
-        for mode, mine in questions:
-            places[mine] = _answers(view, reader, held, mode, index.ordinals[mine], at[mine])
-    return _taken(view, reader, places)
+        for of_one, rows in zip(questions, used, strict=True):
+            for mode, mine in of_one:
+                _answer(view, reader, held, mode, index.ordinals[mine], at[mine], rows, mine)
+    return [column for one, rows in zip(view.attached, used, strict=True) for column in _taken(one, reader, rows)]
 
 
-def _by_mode(view: ViewFiles, at: Ints, asked: Ints) -> list[tuple[Mode, Ints]]:
+@dataclass(frozen=True)
+class _Used:
+    """For each row of a tile: where the feature row it uses stands, its event time, and from when it was known."""
+
+    place: Ints
+    event: Ints
+    known: Ints
+
+    @classmethod
+    def none(cls, n: int) -> "_Used":
+        return cls(np.full(n, NONE, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
+
+
+def _by_mode(view: ViewFiles, mode: Mode, at: Ints, asked: Ints) -> list[tuple[Mode, Ints]]:
     """The questions, each with the mode that judges it: `observed` is `assumed` before `live_since`."""
-    if view.mode != "observed":
-        return [(view.mode, asked)]
+    if mode != "observed":
+        return [(mode, asked)]
     live = at[asked] >= view.committed.live_since
     split: list[tuple[Mode, Ints]] = [("assumed", asked[~live]), ("observed", asked[live])]
-    return [(mode, questions) for mode, questions in split if len(questions)]
+    return [(judged_by, questions) for judged_by, questions in split if len(questions)]
 
 
 def _bounds(view: ViewFiles, index: KeyIndex, at: Ints) -> Asked:
@@ -220,26 +253,31 @@ def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:
     return kept, Rows(held.key[kept], held.event[kept], held.created[kept], known[kept], held.retracted[kept], by_digest)
 
 
-def _answers(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, key: Ints, at: Ints) -> Ints:
-    """The place of the row to use for each question; NONE: there is none."""
+def _answer(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, key: Ints, at: Ints, used: _Used, mine: Ints) -> None:
+    """Put down which row each of the questions uses."""
     kept, rows = _known(reader, held, mode)
     if not len(kept):
-        return np.full(len(key), NONE, np.int64)
+        return
     found = rows_as_of(rows, key, at, view.ttl)
-    return np.where(found != NONE, held.place[kept[found]], NONE)
+    there = found != NONE
+    row = kept[found[there]]
+    used.place[mine[there]] = held.place[row]
+    used.event[mine[there]] = held.event[row]
+    used.known[mine[there]] = held.known[mode][row]
 
 
-def _taken(view: ViewFiles, reader: FeatureReader, places: Ints) -> list[pa.ChunkedArray]:
-    if not view.files:
-        return [pa.chunked_array([pa.nulls(len(places), field.type)]) for field in view.columns]
-    found = places != NONE
-    is_wanted = np.zeros(int(places.max(initial=NONE)) + 1, np.bool_)
-    is_wanted[places[found]] = True
-    rows = reader.take(np.flatnonzero(is_wanted), list(view.features))
-    if not rows.num_rows:
-        return [pa.chunked_array([pa.nulls(len(places), field.type)]) for field in view.columns]
-    position = pa.array((np.cumsum(is_wanted) - 1)[places], mask=~found)
-    return [rows[feature].take(position) for feature in view.features]
+def _taken(one: Attached, reader: FeatureReader, used: _Used) -> list[pa.ChunkedArray]:
+    found = used.place != NONE
+    if not found.any():
+        return [pa.chunked_array([pa.nulls(len(found), field.type)]) for field in one.columns]
+    is_wanted = np.zeros(int(used.place.max()) + 1, np.bool_)
+    is_wanted[used.place[found]] = True
+    rows = reader.take(np.flatnonzero(is_wanted), list(one.features))
+    position = pa.array((np.cumsum(is_wanted) - 1)[used.place], mask=~found)
+    columns = [rows[feature].take(position) for feature in one.features]
+    if one.with_times:
+        columns += [pa.chunked_array([pa.array(times, pa.int64(), mask=~found).cast(_UTC)]) for times in (used.event, used.known)]
+    return columns
 
 
 def _micros(column: pa.ChunkedArray) -> Ints:

@@ -26,6 +26,8 @@ class ViewJoin:
         name: what its columns begin with.
         on: join key → the spine's column that holds it.
         full_names: whether its columns begin with `name`.
+        with_times: whether two more columns tell, of the row that was used, its event time and from when it was known:
+            `<name>__event_time` and `<name>__known_at`.
     """
 
     view: FeatureView
@@ -36,6 +38,7 @@ class ViewJoin:
     name: str
     on: Mapping[str, str]
     full_names: bool = True
+    with_times: bool = False
 
     def column(self, feature: str) -> str:
         """The name of a joined feature: `<name>__<feature>`, or the feature's own."""
@@ -44,7 +47,12 @@ class ViewJoin:
     @property
     def columns(self) -> list[str]:
         """The names of all columns it adds, in order."""
-        return [self.column(feature) for feature in self.features]
+        return [*(self.column(feature) for feature in self.features), *self.times]
+
+    @property
+    def times(self) -> list[str]:
+        """The names of the columns that tell of times."""
+        return [f"{self.name}__event_time", f"{self.name}__known_at"] if self.with_times else []
 
 
 def view_joins(

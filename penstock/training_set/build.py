@@ -107,9 +107,9 @@ def build(
             strata = thresholds(known, finish.split, finish.spine_columns, finish.seed)
             finish = replace(finish, strata=strata)
         made = _manifest(lake, service, joined, name, now, cutoff, recipe, registry, logs, whole)
-        for done in manifests(lake, name):
-            if done.id == made.id:
-                return done  # the same of the same at the same time
+        done = manifests(lake, f"{name}/{made.id}")
+        if done:
+            return done[0]  # the same of the same at the same time
         content, kept, summary = _written(lake, joined, made, finish)
     if not summary.rows:
         lake.remove_folder(made.table)

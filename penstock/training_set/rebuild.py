@@ -48,7 +48,7 @@ def rebuild(lake: Lake, manifest: Manifest, project: Project, resources: Resourc
             names; or the definitions are others than they were.
         SourceError: a table, a version of it or one of its files is gone.
     """
-    joins = _joins(lake, manifest, project)
+    joins = pinned_joins(lake, manifest, project)
     problems = altered_partitions(lake, manifest)
     if problems:
         raise TrainingSetError(
@@ -98,7 +98,12 @@ def _files(lake: Lake, one: Input) -> list[FeatureFile]:
     return [file for file in listed if day_of(file).isoformat() in one.partitions]
 
 
-def _joins(lake: Lake, manifest: Manifest, project: Project) -> list[ViewJoin]:
+def pinned_joins(lake: Lake, manifest: Manifest, project: Project) -> list[ViewJoin]:
+    """The views of a training set, at the versions of tables and logs its manifest names.
+
+    Raises:
+        TrainingSetError: the definitions are others than they were.
+    """
     views: dict[str, FeatureView] = {view.ref: view for view in project.views}
     missing = [f"{one.view}@{one.version}" for one in manifest.inputs if f"{one.view}@{one.version}" not in views]
     if missing:

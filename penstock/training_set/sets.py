@@ -9,14 +9,15 @@ from penstock.as_of import Mode
 from penstock.clock import Clock
 from penstock.offline.lake import Lake
 from penstock.point_in_time.joined import Resources
-from penstock.point_in_time.spine import Spine
+from penstock.point_in_time.spine import DeltaRows, Spine
 from penstock.registry.project import Project
 from penstock.training_set.build import Recipe, build
 from penstock.training_set.finish import Condition
+from penstock.training_set.leakage import Leakage, leakage
 from penstock.training_set.loaded import TrainingSet
 from penstock.training_set.manifest import Manifest, find_manifest, manifests
 from penstock.training_set.pins import Finding, verify
-from penstock.training_set.rebuild import Rebuilt, rebuild
+from penstock.training_set.rebuild import Rebuilt, pinned_joins, rebuild
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,21 @@ class TrainingSets:
     def list(self, name: str | None = None) -> Sequence[Manifest]:
         """All builds of a training set, or of all, oldest first."""
         return manifests(self.lake, name)
+
+    def leakage(self, name: str, build: str | None = None, *, against: Mode = "event") -> Leakage:
+        """What another mode would have made of a build, or the newest, with the same versions of everything.
+
+        Args:
+            name, build: which.
+            against: the other mode; it comes first in what is found, the build's own mode second.
+
+        Raises:
+            TrainingSetError: the definitions are others than they were.
+        """
+        manifest = find_manifest(self.lake, name, build)
+        spine = DeltaRows(self.lake.location(manifest.table), 0, tuple(manifest.spine_columns))
+        joins = pinned_joins(self.lake, manifest, self.project)
+        return leakage(self.lake, spine, joins, self.resources, against)
 
     def verify(self, name: str, build: str | None = None, *, deep: bool = False) -> Sequence[Finding]:
         """Whether a build, or the newest, could be made again, and until when; see `training_set.pins.verify`."""

@@ -13,10 +13,9 @@ from penstock.errors import SpineError
 from penstock.offline.lake import Lake
 from penstock.point_in_time.spine import FrameRows
 from penstock.training_set.build import Recipe, build
-from penstock.training_set.leakage import leakage_between, leakage_delta
 from penstock.training_set.manifest import Manifest, manifests
 from penstock.training_set.split import ByHash, ByTime, Stratified, parse_split, with_split
-from tests.world import MONDAY, World, resources_of, view_of_orders
+from tests.world import MONDAY, World, resources_of
 
 HOUR = timedelta(hours=1)
 
@@ -113,28 +112,3 @@ def test_what_cannot_be_built_is_refused(world: World) -> None:
     with pytest.raises(SpineError, match="the spine has no rows"):
         made(world, [])
     assert manifests(world.lake, "spend") == []
-
-
-@pytest.mark.real
-def test_the_leakage_delta_counts_rows_that_know_too_early(spark: Any, tmp_path: Path) -> None:
-    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view_of_orders(delay=2 * HOUR))
-    world.place("ann", 1.0, MONDAY + HOUR)  # may be used from 03:00
-    world.compute(MONDAY.date())
-    spine = spark.createDataFrame([("ann", MONDAY + n * HOUR) for n in range(6)], "customer string, event_time timestamp")
-    selection = FeatureService("spend", views=[world.view], owner="ml").selection
-    (delta,) = leakage_delta(world.lake, FrameRows(spine), selection, resources_of(spark), modes=("event", "assumed"))
-    # 01:00 and 02:00 know it too early: 5 values against 3
-    assert (delta.feature, delta.rows, delta.differ, delta.present) == ("last_order__amount", 6, 2, (5, 3))
-
-
-@pytest.mark.real
-def test_two_training_sets_of_one_spine_differ_as_the_joins_do(spark: Any, tmp_path: Path) -> None:
-    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view_of_orders(delay=2 * HOUR))
-    world.place("ann", 1.0, MONDAY + HOUR)
-    world.compute(MONDAY.date())
-    spine = [("ann", MONDAY + n * HOUR, None) for n in range(6)] * 2 + [(None, MONDAY + 2 * HOUR, True)]  # duplicates, null keys
-    event, assumed = (made(world, spine, mode=mode) for mode in ("event", "assumed"))
-    (between,) = leakage_between(spark, world.lake, event, assumed)
-    assert (between.feature, between.rows, between.differ, between.present) == ("last_order__amount", 13, 4, (10, 6))
-    with pytest.raises(SpineError, match="are not of one spine and one service"):
-        leakage_between(spark, world.lake, event, made(world, spine[1:]))

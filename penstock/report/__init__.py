@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: text, tables and pictures, nothing fetched from anywhere."""

@@ -1,0 +1,64 @@
+"""Charts as SVG, drawn by matplotlib without a screen."""
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from penstock.errors import RuntimeSetupError
+
+COLORS = ("#b3261e", "#1f5fa8", "#2e7d32", "#8a5a00")
+
+
+def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", log_x: bool = False) -> str:
+    """Name → x and y values, a line each."""
+    figure, axes = _axes(title, 7.2, 3.0)
+    for color, (name, (xs, ys)) in zip(COLORS, series.items(), strict=False):
+        axes.plot(xs, ys, label=name, color=color, linewidth=1.8)
+    if log_x:
+        axes.set_xscale("symlog")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(True, color="#d9dee5", linewidth=0.6)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], *, y: str, title: str = "") -> str:
+    """Name → a height for each group, side by side."""
+    figure, axes = _axes(title, 7.2, 3.0)
+    width = 0.8 / max(1, len(series))
+    for n, (color, (name, heights)) in enumerate(zip(COLORS, series.items(), strict=False)):
+        places = [place + n * width for place in range(len(groups))]
+        drawn = axes.bar(places, heights, width * 0.92, label=name, color=color)
+        axes.bar_label(drawn, fmt="%.3f", fontsize=8, padding=2)
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], groups)
+    axes.set_ylabel(y)
+    axes.margins(y=0.15)
+    axes.legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    return _svg(figure)
+
+
+def _axes(title: str, width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure  # noqa: PLC0415  # only who draws needs it
+    except ModuleNotFoundError:
+        raise RuntimeSetupError(
+            "a report needs the package 'matplotlib', which is not installed", hint="pip install 'penstock[report]'"
+        ) from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=10, loc="left")
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    out = StringIO()
+    # The same figure is the same text: no date in it, and ids that do not change.
+    import matplotlib  # noqa: PLC0415
+
+    with matplotlib.rc_context({"svg.hashsalt": "penstock", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = out.getvalue()
+    return text[text.index("<svg") :]
