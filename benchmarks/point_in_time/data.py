@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -100,25 +101,21 @@ def _keys(users: np.ndarray, size: Size) -> pa.Array:
 
 def _write_view(lake: Lake, size: Size, number: int, random: np.random.Generator) -> None:
     view = view_of(number, size.key)
-    schema: pa.Schema | None = None
-    days = list(_days(size, random))
-    for begin in range(0, len(days), 30):
-        table = pa.concat_tables([rows for _, rows in days[begin : begin + 30]])
+    entries, ledger = [], []
+    all_days = _days(size, random)
+    while some := list(islice(all_days, max(1, int(30 / size.scale)))):
         write_deltalake(
             lake.prepare(feature_table(view)),
-            table,
+            pa.concat_tables([rows for _, rows in some]),
             mode="append",
             partition_by=["event_date"],
-            configuration=RETENTION if schema is None else None,
+            configuration=RETENTION,
             writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=ROWS_PER_GROUP),
         )
-        schema = table.schema
-    entries, ledger = [], []
-    for day, _ in days:
-        first, second = _attempts(day)
-        for attempt in (first, second):
-            entries.append(_entry(feature_table(view), day, attempt))
-            ledger.append(_publication(view.name, day, attempt))
+        for day, _ in some:
+            for attempt in _attempts(day):
+                entries.append(_entry(feature_table(view), day, attempt))
+                ledger.append(_publication(view.name, day, attempt))
     log_attempts(lake, entries)
     copy_publications(lake, ledger)
 

@@ -59,6 +59,11 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
 
 
 def _require_same_columns(rows: DataFrame, table: str, view: FeatureView) -> None:
+    if dict(rows.dtypes).get("row_digest") != "binary":
+        raise CommitError(
+            f"{table} was made by a Penstock of before row digests were 16 bytes; this one cannot add to it",
+            hint=f"move it away and compute {view.ref} again, or raise the view's version",
+        )
     held = {name: dtype for name, dtype in rows.dtypes if name not in RESERVED_COLUMNS}
     declared = {name: spark_type(dtype) for name, dtype in {**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}.items()}
     if held != declared:

@@ -21,7 +21,7 @@ from tests.world import feature_rows
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
-KEYS = {"now", "phases", "rows", "publications", "online_sample", "training_set", "leakage_delta", "versions"}
+KEYS = {"now", "phases", "rows", "publications", "online_sample", "training_set", "leakage_delta", "auc", "versions"}
 
 
 def demo(project: Project, now: datetime) -> dict[str, Any]:
@@ -57,6 +57,9 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     assert len(leaks) == sum(len(view.features) for view in views)
     assert all(leak for name, leak in leaks.items() if name.startswith("carrier_origin_delays__"))
 
+    assert set(first["auc"]) == {"event", "observed"}
+    assert (project.folder / "var/demo/leakage.html").read_text().count("<svg") == len(views)
+
     before = versions(project)
     again = demo(project, NOW)
     assert versions(project) == before
@@ -66,7 +69,7 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     later = demo(project, NOW + timedelta(hours=1))
     assert later["rows"]["raw/arrivals"] > first["rows"]["raw/arrivals"]
     by_rule = later["training_set"]["observed"]["rows_by_rule"]
-    assert {view.ref: by_rule[view.ref]["ledger"] > 0 for view in views} == {view.ref: True for view in views}
+    assert {view.name: by_rule[view.name]["ledger"] > 0 for view in views} == {view.name: True for view in views}
     require_what_the_rule_gives(project, NOW + timedelta(hours=1))
     assert project.processes() == []
 
