@@ -9,13 +9,19 @@ from penstock.errors import RuntimeSetupError
 COLORS = ("#b3261e", "#1f5fa8", "#2e7d32", "#8a5a00")
 
 
-def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", log_x: bool = False) -> str:
-    """Name → x and y values, a line each."""
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x: str, y: str, title: str = "", ticks: Sequence[float] = ()
+) -> str:
+    """Name → x and y values, a line each; with ticks, x grows linearly to the first above 0 and logarithmically from there."""
     figure, axes = _axes(title, 7.2, 3.0)
     for color, (name, (xs, ys)) in zip(COLORS, series.items(), strict=False):
         axes.plot(xs, ys, label=name, color=color, linewidth=1.8)
-    if log_x:
-        axes.set_xscale("symlog")
+    if ticks:
+        axes.set_xscale("symlog", linthresh=min(tick for tick in ticks if tick > 0), linscale=0.5)
+        highest = max((max(xs) for xs, _ in series.values() if len(xs)), default=0)
+        shown = [tick for tick in ticks if tick <= highest * 1.5]
+        axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        axes.minorticks_off()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(True, color="#d9dee5", linewidth=0.6)

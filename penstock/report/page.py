@@ -11,7 +11,7 @@ _STYLE = """
   :root { --ink: #e6e9ee; --soft: #9aa6b4; --line: #333c48; --paper: #14181e; --band: #1b2129; --mark: #ff8a80; }
   figure { background: #ffffff; border-radius: 6px; }
 }
-body { margin: 0 auto; max-width: 1080px; padding: 2.5rem 1.5rem 4rem; font: 15px/1.55 system-ui, sans-serif; color: var(--ink);
+body { margin: 0 auto; max-width: 1240px; padding: 2.5rem 1.5rem 4rem; font: 15px/1.55 system-ui, sans-serif; color: var(--ink);
        background: var(--paper); }
 h1 { font-size: 1.7rem; margin: 0 0 .25rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
 p { max-width: 46rem; } .soft { color: var(--soft); }
@@ -19,8 +19,9 @@ p { max-width: 46rem; } .soft { color: var(--soft); }
 .numbers div { border: 1px solid var(--line); border-radius: 8px; padding: .7rem 1rem; min-width: 9rem; }
 .numbers b { display: block; font-size: 1.35rem; font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, .left { text-align: left; }
+th, td { padding: .3rem .55rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child, .left { text-align: left; }
 tbody tr:nth-child(even) { background: var(--band); } figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .87rem; padding: .2rem .4rem; } .bar { display: inline-block; height: .6rem;
   background: var(--mark); border-radius: 2px; vertical-align: middle; margin-right: .5rem; }

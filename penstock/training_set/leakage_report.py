@@ -7,6 +7,7 @@ from penstock.report.charts import lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
 from penstock.training_set.leakage import Ages, Example, FeatureDelta, Leakage
 
+_HOURS = (0, 0.25, 1, 3, 6, 12, 24, 72, 168, 336, 720, 2160, 8760)
 _MEANS = {
     "event": "as if every value had been known at its event time",
     "assumed": "from when each value was available, corrections from when they were made",
@@ -38,6 +39,7 @@ def leakage_page(found: Leakage, title: str, subtitle: str) -> str:
         Table(
             ["feature", "rows that differ", "share", f"present, {first}", f"present, {second}", "mean difference", "in deviations"],
             [_row(feature) for feature in leaking],
+            left=(2,),
             bars={2: [feature.share for feature in leaking]},
         ),
         Heading("How old the values were"),
@@ -70,7 +72,7 @@ def _row(feature: FeatureDelta) -> list[str]:
 def _ages(ages: Ages, modes: Sequence[str]) -> Picture:
     series = {mode: ([age / 3600 for age in of], list(ages.ranks)) for mode, of in zip(modes, (ages.first, ages.second), strict=True) if of}
     return Picture(
-        lines(series, x="age in hours", y="share of rows below it", title=ages.view, log_x=True), f"ages of the values of {ages.view}"
+        lines(series, x="age in hours", y="share of rows below it", title=ages.view, ticks=_HOURS), f"ages of the values of {ages.view}"
     )
 
 
