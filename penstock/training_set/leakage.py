@@ -118,8 +118,7 @@ def leakage(lake: Lake, spine: Spine, joins: Sequence[ViewJoin], resources: Reso
     first = [replace(one, mode=against, with_times=True) for one in joins]
     # The same tables under the other mode, joined beside: one version of each, read once.
     second = [replace(one, mode=mode or one.mode, name=one.name + _OTHER, full_names=True, with_times=True) for one in joins]
-    keys = tuple(dict.fromkeys(column for one in joins for column in one.on.values()))
-    compare = _Compare(tuple((one, other) for one, other in zip(map(_pair, first), map(_pair, second), strict=True)), keys)
+    compare = _Compare(tuple(zip(map(_columns, first), map(_columns, second), strict=True)))
     folder = f"staging/{uuid4()}"
     try:
         told = join(lake, spine, [*first, *second], resources).write_files(lake.make_folder(folder), compare)
@@ -137,12 +136,13 @@ class _Columns:
     """The columns of one view under one mode."""
 
     view: str
+    keys: tuple[str, ...]
     features: tuple[str, ...]
     times: tuple[str, ...]
 
 
-def _pair(one: ViewJoin) -> _Columns:
-    return _Columns(one.name, tuple(one.column(feature) for feature in one.features), tuple(one.times))
+def _columns(one: ViewJoin) -> _Columns:
+    return _Columns(one.name, tuple(one.on.values()), tuple(one.column(feature) for feature in one.features), tuple(one.times))
 
 
 class _FeaturePart(msgspec.Struct, kw_only=True):
@@ -165,39 +165,39 @@ class _Compare:
     """Tells of a joined tile how the two modes differ, and keeps none of its rows; it crosses to workers."""
 
     views: tuple[tuple[_Columns, _Columns], ...]
-    keys: tuple[str, ...]
 
     def __call__(self, rows: pa.Table) -> tuple[pa.Table, str]:
         """No rows, and what is known of them, as JSON."""
         features, ages = {}, {}
         for one, other in self.views:
             for name, beside in zip(one.features, other.features, strict=True):
-                features[name] = self._feature(rows, (name, beside), (one.times, other.times))
+                features[name] = _feature(rows, one.keys, (name, beside), (one.times, other.times))
             ages[one.view] = (_sketched(rows, one.times[0]), _sketched(rows, other.times[0]))
         part = _Part(rows=rows.num_rows, features=features, ages=ages)
         return rows.slice(0, 0), msgspec.json.encode(part).decode()
 
-    def _feature(self, rows: pa.Table, names: tuple[str, str], times: tuple[tuple[str, ...], tuple[str, ...]]) -> _FeaturePart:
-        first, second = rows[names[0]], rows[names[1]]
-        differ = _differ(first, second)
-        both, difference = _distance(first, second)
-        some = rows.take(pa.array(np.flatnonzero(differ)[:_EXAMPLES]))
-        return _FeaturePart(
-            differ=int(differ.sum()),
-            present=(len(first) - first.null_count, len(second) - second.null_count),
-            both=both,
-            difference=difference,
-            second=statistics_of(rows, [names[1]])[names[1]],
-            examples=[self._example(row, names, times) for row in some.to_pylist()],
-        )
 
-    def _example(self, row: dict[str, Any], names: tuple[str, str], times: tuple[tuple[str, ...], tuple[str, ...]]) -> Example:
-        return Example(
-            row={name: row[name] for name in (*self.keys, "event_time")},
-            values=(row[names[0]], row[names[1]]),
-            event_times=(row[times[0][0]], row[times[1][0]]),
-            known_at=(row[times[0][1]], row[times[1][1]]),
-        )
+def _feature(rows: pa.Table, keys: Sequence[str], names: tuple[str, str], times: tuple[tuple[str, ...], tuple[str, ...]]) -> _FeaturePart:
+    first, second = rows[names[0]], rows[names[1]]
+    differ = _differ(first, second)
+    both, difference = _distance(first, second)
+    some = rows.take(pa.array(np.flatnonzero(differ)[:_EXAMPLES])).to_pylist()
+    return _FeaturePart(
+        differ=int(differ.sum()),
+        present=(len(first) - first.null_count, len(second) - second.null_count),
+        both=both,
+        difference=difference,
+        second=statistics_of(rows, [names[1]])[names[1]],
+        examples=[
+            Example(
+                row={name: row[name] for name in (*keys, "event_time")},
+                values=(row[names[0]], row[names[1]]),
+                event_times=(row[times[0][0]], row[times[1][0]]),
+                known_at=(row[times[0][1]], row[times[1][1]]),
+            )
+            for row in some
+        ],
+    )
 
 
 def _differ(first: pa.ChunkedArray, second: pa.ChunkedArray) -> npt.NDArray[np.bool_]:

@@ -48,9 +48,12 @@ def leakage_page(found: Leakage, title: str, subtitle: str) -> str:
         ),
         *[_ages(ages, found.modes) for ages in found.ages if ages.first or ages.second],
         Heading("Examples"),
-        Text("Rows that differ. 'known' is from when the value counts under that mode; what is known after the row's time was not there."),
+        Text(
+            "Rows that differ, with the event time of the value each mode used and from when it counted there. What counts later than the "
+            "row's time could not be had."
+        ),
         Table(
-            ["feature", "row", "row's time", f"{first}: value", "of", "known", f"{second}: value", "of", "known"],
+            ["feature", "row", "row's time", *[f"{mode}: {what}" for mode in found.modes for what in ("value", "of", "known")]],
             [_example(feature.feature, example) for feature in differ for example in feature.examples[:2]],
             left=(1, 2, 4, 5, 7, 8),
         ),
@@ -94,4 +97,4 @@ def _time(time: datetime | str | None) -> str:
     if time is None:
         return "-"
     at = datetime.fromisoformat(time) if isinstance(time, str) else time
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return f"{at:%Y-%m-%d %H:%M}" if at.second == at.microsecond == 0 else f"{at:%Y-%m-%d %H:%M:%S}"
