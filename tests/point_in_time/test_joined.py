@@ -1,5 +1,7 @@
 """Joins as a user writes them: spines of every kind, views under names, keys of every type, and what is refused."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -259,3 +261,33 @@ def test_what_fails_leaves_nothing_readable(lake: Lake, columnar: Join, tmp_path
             keep()
     assert lake.version("training/kept") is None
     assert not (tmp_path / "kept").exists()
+
+
+def test_a_value_in_the_last_millisecond_of_a_file_is_found(lake: Lake, columnar: Join) -> None:
+    # Spark cuts the statistics of times to milliseconds: the greatest one, too
+    last = DAY + 23 * HOUR + timedelta(microseconds=1_999)
+    write_rows(lake, SPEND, [{"user": 1, "at": last, "amount": 1.0}])
+    log = Path(lake.location(feature_table(SPEND))) / "_delta_log" / "00000000000000000000.json"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for line in lines:
+        if "add" in line:
+            stats = json.loads(line["add"]["stats"])
+            stats["maxValues"]["event_time"] = (DAY + 23 * HOUR + timedelta(milliseconds=1)).isoformat(timespec="milliseconds")[:-6] + "Z"
+            line["add"]["stats"] = json.dumps(stats)
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    # the oldest event time in question is `last` itself, ttl 1 day
+    assert amounts(columnar(spine(user=[1], at=[last + 24 * HOUR]), [SPEND]).to_arrow()) == [1.0]
+
+
+def test_a_spine_table_may_be_partitioned_and_have_statistics_of_some_columns_only(lake: Lake, columnar: Join, tmp_path: Path) -> None:
+    write_rows(lake, SPEND, [{"user": n, "at": DAY, "amount": float(n)} for n in range(40)])
+    table = spine(
+        user=[*range(38), None, 5], region=["a b", None] * 20, label=list(range(40)), at=[DAY + n % 7 * HOUR for n in range(39)] + [None]
+    )
+    without = {"delta.dataSkippingStatsColumns": "label"}
+    write_deltalake(str(tmp_path / "spine"), table, partition_by=["region"], configuration=without)
+    planned = columnar(DeltaRows(str(tmp_path / "spine"), 0), [SPEND])
+    for tiles in (1, 5):
+        rows = replace(planned, plan=replace(planned.plan, tiles=tiles)).to_arrow().sort_by("label")
+        assert rows.select(table.schema.names).equals(table.sort_by("label").cast(rows.select(table.schema.names).schema))
+        assert rows["spend__amount"].to_pylist() == [*[float(n) for n in range(38)], None, None]
