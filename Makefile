@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check bench clean lock
+.PHONY: help setup demo dev test soak check bench-pit clean lock
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## install everything into .venv, as requirements.txt pins it
 
@@ -41,8 +41,8 @@ check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/lint-imports --no-cache > $(VENV)/layers.txt || { cat $(VENV)/layers.txt; exit 1; }
 	@$(BIN)/python -m pytest tests -m "not real"
 
-bench: $(READY) ## benchmarks, side by side with what a user would pick instead
-	@set -e; for each in $(wildcard benchmarks/*/run.py); do $(BIN)/python "$$each"; done
+bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,keys,skew,observed,scale)
+	@$(BIN)/python -m benchmarks.point_in_time.run $(if $(SETS),--sets $(SETS))
 
 lock: $(READY) ## pin the newest allowed packages into requirements.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
