@@ -59,7 +59,7 @@ def _secret_ref(value: object) -> object:
     return SecretRef(reference=value)
 
 
-ROWS_PER_GROUP = 20_000
+ROWS_PER_GROUP = 10_000
 """Rows of a row group of what Spark writes: of a day's file, sorted by key, a join reads those its keys are in."""
 
 Secret = Annotated[SecretRef, BeforeValidator(_secret_ref)]

@@ -75,6 +75,7 @@ def attach(views: Sequence[ViewFiles], spine: pa.Table, order: Sequence[str]) ->
     for view in views:
         for field, values in zip(view.columns, features_of(view, spine), strict=True):
             spine = spine.append_column(field, values.cast(field.type) if values.type != field.type else values)
+        pa.default_memory_pool().release_unused()  # what the files took, before the next view's
     return spine.select(list(order))
 
 
