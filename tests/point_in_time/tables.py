@@ -80,7 +80,10 @@ def write_rows(lake: Lake, view: FeatureView, rows: Sequence[dict[str, Any]], *,
     attempts = sorted({(row["at"].date(), row["created"]) for row in full})
     log_attempts(
         lake,
-        [attempt_entry(day, table=feature_table(view), attempt=to_micros(created), complete_until=created) for day, created in attempts],
+        [
+            attempt_entry(day, table=feature_table(view), attempt=to_micros(created), complete_until=created, changed=-1)
+            for day, created in attempts
+        ],
     )
 
 
