@@ -64,6 +64,9 @@ def build(
         )
     out.print(f"table     {store.lake.location(made.table)}", soft_wrap=True)
     features = sum(len(part.features) for part in store.project.service(service).selection)
+    if made.leakage:
+        worst = max(made.leakage, key=lambda feature: made.leakage[feature])
+        out.print(f"leakage   mode event would have differed in up to {made.leakage[worst]:.1%} of the rows ({worst})")
     out.print(f"rows      {made.rows:,} of {made.spine_rows:,}\nfeatures  {features}\ncontent   {made.content}")
     for reason, rows in made.excluded.items():
         out.print(f"  left out: {rows:,} ({reason})", markup=False)

@@ -32,6 +32,8 @@ from penstock.training_set.labels import Label, check_labels, parse_label, unkno
 from penstock.training_set.manifest import FORMAT, Input, Manifest, manifests, package_versions, write_manifest
 from penstock.training_set.split import COLUMN, Stratified, check_split, parse_split, thresholds
 
+_BESIDE = "__under_event"
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -46,6 +48,7 @@ class Recipe:
             left out and counted.
         cutoff: by when labels had to be known; None: now.
         where: conditions as in pyarrow's `filters`, (column, operator, value); rows that do not meet all are left out.
+        leakage: whether to look what mode `event` would have given; the tables are read once for both.
         spine_text: where the spine came from, for the manifest.
     """
 
@@ -56,6 +59,7 @@ class Recipe:
     labels: Sequence[str] = ()
     cutoff: datetime | None = None
     where: Sequence[Condition] = ()
+    leakage: bool = True
     spine_text: str = ""
 
 
@@ -97,8 +101,8 @@ def build(
     joins = view_joins(lake, service.selection, recipe.mode, recipe.overrides, logs=logs)
     check(spine, joins)
     with _readable(lake, spine, resources) as rows:
-        joined = join(lake, rows, joins, resources)
-        finish = _finish(joined, recipe, cutoff)
+        joined = join(lake, rows, [*joins, *_under_event(joins, recipe)], resources)
+        finish = _finish(joined, joins, recipe, cutoff)
         whole = Content()
         for part in rows.batches():
             whole += content_of(part)
@@ -106,7 +110,7 @@ def build(
             known = (_with_labels(part, finish.labels, cutoff) for part in rows.batches())
             strata = thresholds(known, finish.split, finish.spine_columns, finish.seed)
             finish = replace(finish, strata=strata)
-        made = _manifest(lake, service, joined, name, now, cutoff, recipe, registry, logs, whole)
+        made = _manifest(lake, service, joined, joins, name, now, cutoff, recipe, registry, logs, whole)
         done = manifests(lake, f"{name}/{made.id}")
         if done:
             return done[0]  # the same of the same at the same time
@@ -139,24 +143,42 @@ def _readable(lake: Lake, spine: Spine, resources: Resources) -> Iterator[TableR
         lake.remove_folder(folder)
 
 
-def _finish(joined: Joined, recipe: Recipe, cutoff: datetime) -> Finish:
-    schema, labels = joined.schema, tuple(parse_label(text) for text in recipe.labels)
+def _under_event(joins: Sequence[ViewJoin], recipe: Recipe) -> list[ViewJoin]:
+    """The same views under mode `event`, to be compared."""
+    if not recipe.leakage:
+        return []
+    return [replace(one, mode="event", name=f"{one.name}{_BESIDE}", full_names=True) for one in joins if one.mode != "event"]
+
+
+def _schema(joined: Joined) -> pa.Schema:
+    """The columns that are kept."""
+    beside = {column for one in joined.plan.joins if one.name.endswith(_BESIDE) for column in one.columns}
+    return pa.schema([field for field in joined.schema if field.name not in beside])
+
+
+def _finish(joined: Joined, joins: Sequence[ViewJoin], recipe: Recipe, cutoff: datetime) -> Finish:
+    schema, labels = _schema(joined), tuple(parse_label(text) for text in recipe.labels)
     check_labels(joined.spine.schema, labels)
     check_where(schema, recipe.where)
     split = parse_split(recipe.split) if recipe.split else None
     if split is not None:
         check_split(joined.spine.schema, split)
+    under_event = {one.name.removesuffix(_BESIDE): one for one in joined.plan.joins[len(joins) :]}
     return Finish(
         spine_columns=tuple(joined.spine.schema.names),
-        features=tuple(column for one in joined.plan.joins for column in one.columns),
+        features=tuple(column for one in joins for column in one.columns),
         labels=labels,
         cutoff=cutoff,
         where=tuple(recipe.where),
         split=split,
         seed=recipe.seed,
         strata={},
-        live_since={
-            one.name: one.history.live_since for one in joined.plan.joins if one.mode == "observed" and one.history.live_since is not None
+        live_since={one.name: one.history.live_since for one in joins if one.mode == "observed" and one.history.live_since is not None},
+        beside={
+            column: other
+            for one in joins
+            if one.name in under_event
+            for column, other in zip(one.columns, under_event[one.name].columns, strict=True)
         },
     )
 
@@ -165,6 +187,7 @@ def _manifest(
     lake: Lake,
     service: FeatureService,
     joined: Joined,
+    joins: Sequence[ViewJoin],
     name: str,
     now: datetime,
     cutoff: datetime,
@@ -175,7 +198,7 @@ def _manifest(
 ) -> Manifest:
     """All that is known before the join is computed; what is not is empty."""
     contract = contract_fingerprint(service)
-    inputs = [_input(lake, one, pruned.files) for one, pruned in zip(joined.plan.joins, joined.plan.pruned, strict=True)]
+    inputs = [_input(lake, one, pruned.files) for one, pruned in zip(joins, joined.plan.pruned, strict=False)]
     labels = {label.column: label.known_at for label in map(parse_label, recipe.labels)}
     made = Manifest(
         format=FORMAT,
@@ -197,9 +220,10 @@ def _manifest(
         spine_columns=joined.spine.schema.names,
         excluded={},
         kept_content="",
+        leakage={},
         rows=0,
         table="",
-        columns=[(one.name, str(one.type)) for one in joined.schema] + ([(COLUMN, "string")] if recipe.split else []),
+        columns=[(one.name, str(one.type)) for one in _schema(joined)] + ([(COLUMN, "string")] if recipe.split else []),
         content="",
         inputs=inputs,
         logs=logs,
@@ -231,7 +255,7 @@ def _input(lake: Lake, join: ViewJoin, files: Sequence[FeatureFile]) -> Input:
 
 def _written(lake: Lake, joined: Joined, made: Manifest, finish: Finish) -> tuple[Content, Content, Summary]:
     lake.remove_folder(made.table)  # of a build that was ended before it had a manifest
-    schema = joined.schema.append(pa.field(COLUMN, pa.string())) if made.split else joined.schema
+    schema = _schema(joined).append(pa.field(COLUMN, pa.string())) if made.split else _schema(joined)
     written = as_delta(lake.location(made.table), schema, lambda folder: joined.write_files(folder, finish), RETENTION)
     content, kept, summary = summed([one.told for one in written])
     if summary.seen != made.spine_rows or sum(one.rows for one in written) != summary.rows:
@@ -252,5 +276,11 @@ def _completed(made: Manifest, joins: Sequence[ViewJoin], content: Content, kept
             by_rule = {"ledger": live, "assumed": summary.rows - live}
         inputs.append(msgspec.structs.replace(one, rows_by_rule=by_rule))
     return msgspec.structs.replace(
-        made, excluded=summary.excluded, rows=summary.rows, content=content.text, kept_content=kept.text, inputs=inputs
+        made,
+        excluded=summary.excluded,
+        rows=summary.rows,
+        content=content.text,
+        kept_content=kept.text,
+        leakage={name: n / summary.rows for name, n in summary.leaks.items()},
+        inputs=inputs,
     )

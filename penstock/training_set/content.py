@@ -61,6 +61,14 @@ def hashes(column: pa.ChunkedArray, seed: np.uint64 = _NULL) -> Bits:
     return mixed(_bits(column) ^ seed)
 
 
+def differ(first: pa.ChunkedArray, second: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """For each row, whether two columns differ: null is equal to null, NaN to NaN, 0.0 to -0.0."""
+    if pa.types.is_floating(first.type):
+        first, second = pc.add(first, 0.0), pc.add(second, 0.0)
+    found: npt.NDArray[np.bool_] = hashes(first) != hashes(second)
+    return found
+
+
 def mixed(bits: Bits) -> Bits:
     """Bits that tell nothing of what they were made of, and are equal where that was."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

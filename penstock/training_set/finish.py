@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from penstock.clock import to_micros
 from penstock.errors import SpineError
-from penstock.training_set.content import Content, content_of
+from penstock.training_set.content import Content, content_of, differ
 from penstock.training_set.labels import Label, unknown_labels
 from penstock.training_set.split import Split, with_split
 from penstock.training_set.statistics import ColumnStatistics, merged, statistics_of
@@ -32,6 +32,7 @@ class Summary(msgspec.Struct, kw_only=True):
         seen, rows: that were joined, and that were kept.
         content, spine_content: sums of the hashes of all columns, and of the spine's.
         excluded: reason → rows left out.
+        leaks: feature → rows in which mode `event` would have given another value.
         live: view's name → rows at or after its `live_since`.
         statistics: column → what its values are like.
     """
@@ -41,6 +42,7 @@ class Summary(msgspec.Struct, kw_only=True):
     content: tuple[int, int]
     spine_content: tuple[int, int]
     excluded: dict[str, int]
+    leaks: dict[str, int]
     live: dict[str, int]
     statistics: dict[str, ColumnStatistics]
 
@@ -55,6 +57,7 @@ class Finish:
         where: rows that do not meet all of these are left out.
         split, seed, strata: the split, if there is one.
         live_since: view's name → when it went live.
+        beside: feature → the column that holds what mode `event` would have given: it is compared, and not kept.
     """
 
     spine_columns: tuple[str, ...]
@@ -66,11 +69,14 @@ class Finish:
     seed: int
     strata: Mapping[object, int]
     live_since: Mapping[str, datetime]
+    beside: Mapping[str, str]
 
     def __call__(self, rows: pa.Table) -> tuple[pa.Table, str]:
         """The rows to keep, and what is known of them, as JSON."""
         seen = rows.num_rows
         rows, excluded = self._kept(rows)
+        leaks = {name: int(differ(rows[name], rows[other]).sum()) for name, other in self.beside.items()}
+        rows = rows.drop_columns(list(self.beside.values())) if self.beside else rows
         if self.split is not None:
             rows = with_split(rows, self.split, self.spine_columns, self.seed, self.strata)
         content, of_spine = content_of(rows), content_of(rows, self.spine_columns)
@@ -80,6 +86,7 @@ class Finish:
             content=content.sums,
             spine_content=of_spine.sums,
             excluded=excluded,
+            leaks=leaks,
             live={name: _at_or_after(rows["event_time"], since) for name, since in self.live_since.items()},
             statistics=statistics_of(rows, [*self.features, *(label.column for label in self.labels)]),
         )
@@ -103,9 +110,10 @@ def summed(parts: Sequence[str]) -> tuple[Content, Content, Summary]:
     content, of_spine = Content(), Content()
     excluded: dict[str, int] = {}
     live: dict[str, int] = {}
+    leaks: dict[str, int] = {}
     for one in found:
         content, of_spine = content + Content(one.rows, one.content), of_spine + Content(one.rows, one.spine_content)
-        for total, counts in ((excluded, one.excluded), (live, one.live)):
+        for total, counts in ((excluded, one.excluded), (live, one.live), (leaks, one.leaks)):
             for name, n in counts.items():
                 total[name] = total.get(name, 0) + n
     together = Summary(
@@ -114,6 +122,7 @@ def summed(parts: Sequence[str]) -> tuple[Content, Content, Summary]:
         content=content.sums,
         spine_content=of_spine.sums,
         excluded=excluded,
+        leaks=leaks,
         live=live,
         statistics=merged([one.statistics for one in found]),
     )

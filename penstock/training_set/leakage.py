@@ -16,7 +16,6 @@ from uuid import uuid4
 import datasketches
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,7 +24,7 @@ from penstock.offline.lake import Lake
 from penstock.point_in_time.joined import Resources, join
 from penstock.point_in_time.spine import Spine
 from penstock.point_in_time.view_join import ViewJoin
-from penstock.training_set.content import hashes
+from penstock.training_set.content import differ
 from penstock.training_set.statistics import ColumnStatistics, merged, statistics_of
 
 _OTHER = "__other"
@@ -179,11 +178,11 @@ class _Compare:
 
 def _feature(rows: pa.Table, keys: Sequence[str], names: tuple[str, str], times: tuple[tuple[str, ...], tuple[str, ...]]) -> _FeaturePart:
     first, second = rows[names[0]], rows[names[1]]
-    differ = _differ(first, second)
+    differs = differ(first, second)
     both, difference = _distance(first, second)
-    some = rows.take(pa.array(np.flatnonzero(differ)[:_EXAMPLES])).to_pylist()
+    some = rows.take(pa.array(np.flatnonzero(differs)[:_EXAMPLES])).to_pylist()
     return _FeaturePart(
-        differ=int(differ.sum()),
+        differ=int(differs.sum()),
         present=(len(first) - first.null_count, len(second) - second.null_count),
         both=both,
         difference=difference,
@@ -198,14 +197,6 @@ def _feature(rows: pa.Table, keys: Sequence[str], names: tuple[str, str], times:
             for row in some
         ],
     )
-
-
-def _differ(first: pa.ChunkedArray, second: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Whether values differ: null is equal to null, NaN to NaN, 0.0 to -0.0."""
-    if pa.types.is_floating(first.type):
-        first, second = pc.add(first, 0.0), pc.add(second, 0.0)
-    found: npt.NDArray[np.bool_] = hashes(first) != hashes(second)
-    return found
 
 
 def _distance(first: pa.ChunkedArray, second: pa.ChunkedArray) -> tuple[int, float]:

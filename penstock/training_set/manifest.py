@@ -67,6 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         spine_content, spine_rows, spine_columns: the spine's, all of it.
         excluded: reason → rows of the spine that were left out; one may be counted under several.
         kept_content: of the spine's columns of the rows that were kept.
+        leakage: feature → share of those rows in which mode `event` would have given another value; empty: not looked at.
         rows: how many those are.
         table, columns, content: where they are, their types as Arrow names them, and the hash of all values.
         inputs, logs: what was read: tables and logs at their versions.
@@ -92,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     spine_columns: list[str]
     excluded: dict[str, int]
     kept_content: str
+    leakage: dict[str, float]
     rows: int
     table: str
     columns: list[tuple[str, str]]

@@ -50,6 +50,7 @@ class TrainingSets:
         labels: Sequence[str] = (),
         cutoff: datetime | None = None,
         where: Sequence[Condition] = (),
+        leakage: bool = True,
         spine_text: str = "",
     ) -> Manifest:
         """Join a spine with a service's features and keep the result; see `training_set.build.Recipe` for what it is to be.
@@ -60,7 +61,7 @@ class TrainingSets:
             service: the features.
         """
         text = spine_text or (spine if isinstance(spine, str) else "")
-        recipe = Recipe(mode, overrides or {}, split, seed, labels, cutoff, where, text)
+        recipe = Recipe(mode, overrides or {}, split, seed, labels, cutoff, where, leakage, text)
         of = self.project.service(service)
         return build(self.lake, of, self.spine(spine), self.resources, name=name, clock=self.clock, recipe=recipe, registry=self.registry())
 

@@ -281,6 +281,21 @@ def test_statistics_are_of_all_rows(shop: Sets) -> None:
     assert found["city__name"].distinct_values == 3
 
 
+def test_the_manifest_says_what_mode_event_would_have_given(tmp_path: Path) -> None:
+    late = a_view(delay=2 * HOUR)
+    lake = Lake(str(tmp_path))
+    write_rows(lake, late, [{"user": 1, "at": DAY + n * HOUR, "amount": float(n)} for n in range(4)])
+    write_rows(lake, CITY, [{"city": "c1", "at": DAY, "name": "x"}])
+    shop = Sets(lake, FixedClock(NOW), (late, CITY))
+    spine = pa.table({"user": [1] * 8, "city": ["c1"] * 8, "event_time": pa.array([DAY + n * HOUR for n in range(8)], UTC_MICROS)})
+    made = shop.build(spine)
+    # event: 0 1 2 3 3 3 3 3, assumed: - - 0 1 2 3 3 3
+    assert made.leakage == {"spend__amount": 5 / 8, "city__name": 0.0}
+    assert shop.sets.load("baskets").to_arrow().schema.names == ["user", "city", "event_time", "spend__amount", "city__name"]
+    assert shop.sets.rebuild("baskets").content == made.content
+    assert shop.build(spine, mode="event").leakage == shop.build(spine, leakage=False, seed=1).leakage == {}
+
+
 def test_the_manifest_names_everything(shop: Sets) -> None:
     made = shop.build(overrides={"spend": "event"}, seed=3)
     kept = json.loads(Path(shop.lake.location(f"{made.table}/manifest.json")).read_text())
