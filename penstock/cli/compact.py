@@ -21,4 +21,5 @@ def run(
             continue
         with err.status(f"folding {view.ref}"):
             done = compact(store.lake, view, before=today)
-        out.print(f"{view.ref}: {done.files} files of {len(done.days)} day(s) are {len(done.days)}", markup=False)
+        what = f"{done.files} files of {len(done.days)} day(s) folded into {len(done.days)}" if done.days else "nothing to fold"
+        out.print(f"{view.ref}: {what}", markup=False)

@@ -94,15 +94,13 @@ def show(name: Name, build: Build = None) -> None:
     """The columns of a training set and what their values are like."""
     loaded = penstock.open().training_set.load(name, build)
     out.print(_about(loaded.manifest), markup=False, soft_wrap=True)
-    titles = ("column", "nulls", "zeros", "distinct", "mean", "std", "min", "p5", "median", "p95", "max")
-    table = Table(*[Column(title, overflow="fold", justify="left" if title == "column" else "right") for title in titles], box=None)
+    table = _numbers("column", "nulls", "distinct", "mean", "std", "min", "median", "max")
     for column, found in loaded.statistics().items():
-        share = [f"{count / found.rows:.1%}" if found.rows else "-" for count in (found.nulls, found.zeros)]
-        quantiles = [found.quantile(rank) for rank in (0.05, 0.5, 0.95)]
-        numbers = [found.mean if found.finite else None, found.deviation, found.low, *quantiles, found.high]
         distinct = "-" if found.distinct_values is None else f"{found.distinct_values:,}"
-        table.add_row(column, *share, distinct, *["-" if number is None else f"{number:,.4g}" for number in numbers])
-    out.print(table)
+        numbers = [found.mean if found.finite else None, found.deviation, found.low, found.quantile(0.5), found.high]
+        nulls = f"{found.nulls / found.rows:.1%}" if found.rows else "-"
+        table.add_row(column, nulls, distinct, *["-" if number is None else f"{number:,.4g}" for number in numbers])
+    out.print(table, soft_wrap=True)
 
 
 @cli.command()
@@ -151,12 +149,16 @@ def leakage(
         html.write_text(leakage_page(found, title, f"build {loaded.manifest.id}, service {loaded.manifest.service}"), encoding="utf-8")
     if as_json is not None:
         as_json.write_text(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n", encoding="utf-8")
-    titles = ("feature", "differ", "share", f"present, {found.modes[0]}", f"present, {found.modes[1]}", "in deviations")
-    table = Table(*[Column(title, overflow="fold", justify="left" if title == "feature" else "right") for title in titles], box=None)
+    table = _numbers("feature", "differ", "share", f"present, {found.modes[0]}", f"present, {found.modes[1]}", "in deviations")
     for one in found.features:
         distance = "-" if one.in_deviations is None else f"{one.in_deviations:.3f}"
         table.add_row(one.feature, f"{one.differ:,}", f"{one.share:.1%}", *[f"{n:,}" for n in one.present], distance)
-    out.print(table)
+    out.print(table, soft_wrap=True)
+
+
+def _numbers(first: str, *others: str) -> Table:
+    """A table of a name and numbers; it is as wide as it is, since names that are cut say nothing."""
+    return Table(Column(first, no_wrap=True), *[Column(title, justify="right", no_wrap=True) for title in others], box=None)
 
 
 def _about(manifest: Manifest) -> str:

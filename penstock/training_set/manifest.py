@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from penstock.as_of import Mode
-from penstock.errors import SpineError
+from penstock.errors import SpineError, TrainingSetError
 from penstock.offline.lake import Lake
 from penstock.offline.logs import LogVersions
 from penstock.training_set.statistics import ColumnStatistics
@@ -113,7 +113,7 @@ def manifests(lake: Lake, name: str | None = None) -> list[Manifest]:
     """The manifests of all builds of a training set, or of all, oldest first.
 
     Raises:
-        SpineError: one is of a format this Penstock does not know.
+        TrainingSetError: one is damaged, or of a format this Penstock does not know.
     """
     texts = lake.read_texts("training" if name is None else f"training/{name}", _FILE)
     return sorted((_decoded(text) for text in texts), key=lambda one: (one.created_at, one.id))
@@ -154,10 +154,16 @@ def package_versions() -> dict[str, str]:
 
 
 def _decoded(text: str) -> Manifest:
-    found: Any = json.loads(text)
-    if found.get("format") != FORMAT:
-        raise SpineError(
-            f"manifest of training set '{found.get('name')}' ({found.get('id')}) is of format {found.get('format')}, expected {FORMAT}",
-            hint="it was built by another version of Penstock: read it with that, or build it again",
-        )
-    return msgspec.convert(found, Manifest)
+    try:
+        found: Any = json.loads(text)
+        if found.get("format") == FORMAT:
+            return msgspec.convert(found, Manifest)
+    except (ValueError, AttributeError, msgspec.ValidationError) as error:
+        raise TrainingSetError(
+            f"a manifest below training/ in the lake is not one: {error}; it begins with {text[:120]!r}",
+            hint="it was altered by hand, or is of another Penstock; nothing is removed from the lake while it is there",
+        ) from None
+    raise TrainingSetError(
+        f"manifest of training set '{found.get('name')}' ({found.get('id')}) is of format {found.get('format')}, expected {FORMAT}",
+        hint="it was built by another version of Penstock: read it with that, or build it again",
+    )

@@ -194,6 +194,16 @@ def test_verify_tells_until_when(shop: Sets) -> None:
         assert found.state == state, found
 
 
+def test_a_damaged_manifest_is_named_and_keeps_all_pins(shop: Sets) -> None:
+    made = shop.build()
+    path = Path(shop.lake.location(f"{made.table}/manifest.json"))
+    whole = json.loads(path.read_text())
+    for text in ("{", "[]", json.dumps({**whole, "rows": "many"}), json.dumps({**whole, "format": 1})):
+        path.write_text(text)
+        with pytest.raises(TrainingSetError, match=r"is not one|is of format 1, expected 2"):
+            pinned(shop.lake)
+
+
 def test_labels_not_known_by_the_cut_off_are_left_out_and_counted(shop: Sets) -> None:
     # of 60 rows every tenth has not landed; of the rest those of hours 0 to 29 had by hour 29: 30 - 3 = 27
     made = shop.build(labels=["late:landed_at"], cutoff=DAY + 29 * HOUR)
