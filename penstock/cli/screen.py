@@ -1,11 +1,19 @@
 """What commands show people."""
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from penstock.errors import PenstockError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def print_whole(table: Table) -> None:
+    """Show a table as wide as it is: a terminal wraps it, a file has it whole."""
+    width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
+    Console(highlight=False, width=max(width, out.width)).print(table)
 
 
 def fail(error: PenstockError) -> None:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 import penstock
 from penstock.as_of import Mode
-from penstock.cli.screen import err, out
+from penstock.cli.screen import err, out, print_whole
 from penstock.clock import parse_instant
 from penstock.errors import SpineError, TrainingSetError
 from penstock.training_set.leakage_report import leakage_page
@@ -100,7 +100,7 @@ def show(name: Name, build: Build = None) -> None:
         numbers = [found.mean if found.finite else None, found.deviation, found.low, found.quantile(0.5), found.high]
         nulls = f"{found.nulls / found.rows:.1%}" if found.rows else "-"
         table.add_row(column, nulls, distinct, *["-" if number is None else f"{number:,.4g}" for number in numbers])
-    out.print(table, soft_wrap=True)
+    print_whole(table)
 
 
 @cli.command()
@@ -153,7 +153,7 @@ def leakage(
     for one in found.features:
         distance = "-" if one.in_deviations is None else f"{one.in_deviations:.3f}"
         table.add_row(one.feature, f"{one.differ:,}", f"{one.share:.1%}", *[f"{n:,}" for n in one.present], distance)
-    out.print(table, soft_wrap=True)
+    print_whole(table)
 
 
 def _numbers(first: str, *others: str) -> Table:
