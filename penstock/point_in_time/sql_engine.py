@@ -78,8 +78,8 @@ def _with_nulls(rows: DataFrame, table: ViewTable) -> DataFrame:
 def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: ViewTable, times: tuple[int, int]) -> DataFrame:
     (first, last), history = times, table.join.history
     wanted = spine.select(*table.keyed(list(table.join.on.values())), F.col("event_time").alias("_t")).dropna().distinct()
-    columns = [F.col(f"_row.value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
-    columns += [F.col(source).alias(name) for source, name in zip(("_row.event_time", "_row._known"), table.join.times, strict=False)]
+    columns = [F.col(f"a._row.value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
+    columns += [F.col(source).alias(name) for source, name in zip(("a._row.event_time", "a._row._known"), table.join.times, strict=False)]
     rows = _committed(spark, table).where(_within(table.view, first, last)).select("*", *table.keyed(list(table.join.on)))
     answers = [
         _answers(questions, _known(rows, known, history), table)

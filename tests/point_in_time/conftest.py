@@ -1,6 +1,7 @@
 """Joins by one engine after the other."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def columnar(lake: Lake) -> Join:
 
 
 def joining(lake: Lake, engine: Any, spark: Any) -> Join:
-    def attached(spine: Any, views: Sequence[AnyView], mode: Mode = "event", **names: Any) -> Joined:
-        joins = view_joins(lake, select(views, "the test"), mode, **names)
+    def attached(spine: Any, views: Sequence[AnyView], mode: Mode = "event", *, with_times: bool = False, **names: Any) -> Joined:
+        joins = [replace(one, with_times=with_times) for one in view_joins(lake, select(views, "the test"), mode, **names)]
         rows = spine if isinstance(spine, DeltaRows | FrameRows | TableRows) else table_rows(spine)
         return join(lake, rows, joins, Resources(spark if engine == "sql" else no_spark, 2, 512_000_000), engine)
 

@@ -124,6 +124,17 @@ def test_a_mode_may_be_another_for_one_view(lake: Lake, joined: Join) -> None:
     assert (rows["other__amount"].to_pylist(), rows["late__amount"].to_pylist()) == ([None], [1.0])
 
 
+def test_the_times_of_the_row_that_was_used_may_be_asked_for(lake: Lake, joined: Join) -> None:
+    late = a_view("late", delay=2 * HOUR)
+    write_rows(lake, late, [{"user": 1, "at": DAY, "amount": 1.0}])
+    rows = joined(spine(user=[1, 1], at=[DAY + HOUR, DAY + 3 * HOUR]), [late], "assumed", with_times=True).to_arrow().sort_by("event_time")
+    assert rows.schema.names == ["user", "event_time", "late__amount", "late__event_time", "late__known_at"]
+    assert rows["late__event_time"].to_pylist() == [None, DAY]
+    assert rows["late__known_at"].to_pylist() == [None, DAY + 2 * HOUR]
+    none = joined(spine(user=[1], at=[None]), [late], "assumed", with_times=True).to_arrow()
+    assert none["late__known_at"].to_pylist() == [None]
+
+
 def test_observed_reads_the_ledger_from_the_day_it_went_live(lake: Lake, joined: Join) -> None:
     corrected = CREATED + 5 * HOUR
     write_rows(
