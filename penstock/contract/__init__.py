@@ -3,8 +3,11 @@
 from penstock.contract.aggregation import (
     EACH_EVENT,
     Aggregation,
+    approx_distinct,
+    approx_quantile,
     count,
     days,
+    first,
     hours,
     largest,
     last,
@@ -12,6 +15,7 @@ from penstock.contract.aggregation import (
     minutes,
     seconds,
     smallest,
+    std,
     total,
 )
 from penstock.contract.entity import Entity
@@ -34,12 +38,15 @@ __all__ = [
     "Pii",
     "Readiness",
     "Source",
+    "approx_distinct",
+    "approx_quantile",
     "available_after",
     "available_at",
     "count",
     "days",
     "delta",
     "fail",
+    "first",
     "hours",
     "largest",
     "last",
@@ -49,5 +56,6 @@ __all__ = [
     "seconds",
     "serve_stale",
     "smallest",
+    "std",
     "total",
 ]

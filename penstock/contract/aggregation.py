@@ -46,11 +46,18 @@ def window_suffix(length: timedelta) -> str:
     raise ContractError(f"window of {length}: expected a whole number of seconds")
 
 
+COUNTS = frozenset({"count", "approx_distinct"})
+"""Functions that are 0 over no rows, not null."""
+
+OF_ANY_TYPE = frozenset({"approx_distinct"})
+"""Functions of columns that need not be numbers."""
+
+
 @dataclass(frozen=True)
 class Aggregation:
     """One function of one source column over several windows; each window gives a feature.
 
-    Nulls of the column are left out, as in SQL. Over no rows `count` is 0 and the others are null.
+    Nulls of the column are left out, as in SQL. Over no rows `count` and `approx_distinct` are 0 and the others are null.
     """
 
     function: str
@@ -61,8 +68,11 @@ class Aggregation:
     unit: str
     minimum: float | None
     maximum: float | None
+    rank: float | None = None
 
     def __post_init__(self) -> None:
+        if self.rank is not None and not 0 < self.rank < 1:
+            raise ContractError(f"aggregation '{self.name}': rank {self.rank}; expected a number between 0 and 1, e.g. 0.95")
         if not self.over:
             raise ContractError(f"aggregation '{self.name}': no windows; give over=[hours(3), ...]")
         for length in self.over:
@@ -75,13 +85,17 @@ class Aggregation:
                 f"{self.name}_{window_suffix(length)}",
                 self.dtype,
                 unit=self.unit,
-                nullable=self.function != "count",
+                nullable=self.function not in COUNTS,
                 minimum=self.minimum,
                 maximum=self.maximum,
-                description=f"{self.function} of {self.column or 'rows'} over the last {window_suffix(length)}",
+                description=f"{self._what} of {self.column or 'rows'} over the last {window_suffix(length)}",
             )
             for length in self.over
         )
+
+    @property
+    def _what(self) -> str:
+        return self.function if self.rank is None else f"{self.function} {self.rank:g}"
 
 
 def _over_column(
@@ -117,6 +131,45 @@ def largest(
 ) -> Aggregation:
     """The largest value of a numeric column."""
     return _over_column("max", column, over, name, unit, between)
+
+
+def std(
+    column: str, *, over: Sequence[timedelta], name: str | None = None, unit: str = "", between: tuple[float, float] | None = None
+) -> Aggregation:
+    """The standard deviation of a numeric column as a sample (divided by n - 1); null over fewer than two values, as in SQL."""
+    return _over_column("std", column, over, name, unit, between)
+
+
+def approx_quantile(
+    column: str,
+    rank: float,
+    *,
+    over: Sequence[timedelta],
+    name: str | None = None,
+    unit: str = "",
+    between: tuple[float, float] | None = None,
+) -> Aggregation:
+    """The smallest value of a numeric column that at least this share of its values do not exceed, e.g. 0.5 for the median.
+
+    Exact from rows, and from tiles of up to 256 values each; from larger ones its rank is off by at most 0.4 %.
+    """
+    low, high = between if between is not None else (None, None)
+    default = f"{column}_p{100 * rank:g}".replace(".", "_")
+    return Aggregation("approx_quantile", column, tuple(over), name or default, "float64", unit, low, high, rank)
+
+
+def approx_distinct(
+    column: str, *, over: Sequence[timedelta], name: str | None = None, unit: str = "values", at_most: float | None = None
+) -> Aggregation:
+    """How many different values a column of any type has: exact below 1,024, else within about 3 % (one standard deviation)."""
+    return Aggregation("approx_distinct", column, tuple(over), name or f"{column}_distinct", "int64", unit, 0, at_most)
+
+
+def first(
+    column: str, *, over: Sequence[timedelta], name: str | None = None, unit: str = "", between: tuple[float, float] | None = None
+) -> Aggregation:
+    """The value of a numeric column in the oldest row that has one; of rows with one event time, that known first."""
+    return _over_column("first", column, over, name, unit, between)
 
 
 def last(

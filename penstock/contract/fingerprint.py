@@ -39,8 +39,12 @@ def transformation_fingerprint(view: FeatureView) -> str:
                 [s.name, sorted(s.schema.items()), s.event_time, s.availability.column, str(s.availability.at_most)] for s in view.sources
             ],
             "features": [[f.name, f.dtype] for f in view.features],
-            "aggregations": [[a.function, a.column, [str(length) for length in a.over], a.name] for a in view.aggregations],
+            "aggregations": [
+                [a.function, a.column, [str(length) for length in a.over], a.name, *([] if a.rank is None else [a.rank])]
+                for a in view.aggregations
+            ],
             "every": str(view.every),
+            **({} if view.tiles is None else {"tiles": str(view.tiles)}),  # sums of floats have another order
             "ttl": str(view.ttl),  # rows are repeated every ttl/2
             "dense": view.dense,
             "lookback": str(view.lookback),

@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import FunctionType
 from typing import Any
 
-from penstock.contract.aggregation import EACH_EVENT, Aggregation, window_suffix
+from penstock.contract.aggregation import EACH_EVENT, OF_ANY_TYPE, Aggregation, window_suffix
 from penstock.contract.entity import Entity
 from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
@@ -37,6 +37,9 @@ class FeatureView:
         aggregations: windowed aggregations of `source`, evaluated every `every`.
         every: step of the time grid, counted from 1970-01-01T00:00Z; it divides 24 hours. EACH_EVENT: wherever a
             source row becomes known or leaves a window.
+        tiles: keep the states of each entity's rows by tiles of this length, a day or an hour (or what else divides a
+            day, every step and every window), and make windows of those: a backfill, or a late row, then costs its tiles
+            and not its events. None: from the rows themselves each time.
         compute: a function from one DataFrame per source to the rows of the view. It is handed more rows than any
             one row may use: each from what is available at its event time plus `delay`, going back `lookback`.
         rows: an external table of join keys, event time and features, computed by dbt or a notebook.
@@ -63,6 +66,7 @@ class FeatureView:
     freshness: FreshnessSla = field(kw_only=True)
     aggregations: tuple[Aggregation, ...] | list[Aggregation] = field(default=(), kw_only=True)
     every: timedelta | None = field(default=None, kw_only=True)
+    tiles: timedelta | None = field(default=None, kw_only=True)
     compute: Compute | None = field(default=None, kw_only=True)
     rows: Source | None = field(default=None, kw_only=True)
     features: tuple[Feature, ...] | list[Feature] = field(default=(), kw_only=True)
@@ -85,6 +89,8 @@ class FeatureView:
         if self.aggregations:
             self._check_aggregations(where)
             object.__setattr__(self, "features", tuple(f for a in self.aggregations for f in a.features()))
+        elif self.tiles is not None:
+            raise ContractError(f"{where}: tiles= is for aggregations=; a function is handed rows")
         elif not self.features:
             raise ContractError(f"{where}: compute= and rows= need features=[Feature(...), ...] that say what there is")
         if self.rows is not None:
@@ -143,10 +149,23 @@ class FeatureView:
             if schema[key] != dtype:
                 raise ContractError(f"{where}: join key '{key}' is {dtype} in entity '{self.entity.name}', {schema[key]} in its source")
         for aggregation in self.aggregations:
-            if aggregation.column is not None and schema[aggregation.column] not in NUMERIC_DTYPES:
-                raise ContractError(
-                    f"{where}: {aggregation.function} of '{aggregation.column}', which is {schema[aggregation.column]}; it needs a number"
-                )
+            dtype = "float64" if aggregation.column is None or aggregation.function in OF_ANY_TYPE else schema[aggregation.column]
+            if dtype not in NUMERIC_DTYPES:
+                raise ContractError(f"{where}: {aggregation.function} of '{aggregation.column}', which is {dtype}; it needs a number")
+        self._check_tiles(where)
+
+    def _check_tiles(self, where: str) -> None:
+        if self.tiles is None:
+            return
+        require_positive(self.tiles, f"{where}: tiles")
+        lengths = {f"every={self.every}": self.every, "24 hours, and partitions are days": DAY}
+        lengths |= {f"the window of {window_suffix(length)} of '{a.name}'": length for a in self.aggregations for length in a.over}
+        for what, length in lengths.items():
+            if length is not None and length % self.tiles:
+                raise ContractError(f"{where}: tiles={self.tiles} does not divide {what}; windows are made of whole tiles, e.g. hours(1)")
+        for column in (a.column for a in self.aggregations if a.column is not None):
+            if not column.isidentifier():
+                raise ContractError(f"{where}: column '{column}' of its source cannot name a column of tiles; letters, digits and '_' can")
 
     def _check_times(self, where: str) -> None:
         if self.delay < timedelta(0) or self.lookback < timedelta(0):

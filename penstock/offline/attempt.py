@@ -28,6 +28,7 @@ from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
 from penstock.offline.sources import how_far, require_unchanged, versions
+from penstock.offline.tile_table import refresh_tiles
 from penstock.offline.watermark import complete_until, require_time_goes_on
 
 
@@ -130,6 +131,8 @@ class _This:
 def _computed(spark: SparkSession, lake: Lake, this: _This, limits: Mapping[date, datetime]) -> DataFrame | Verdict:
     """The view's rows; or, where columns are not as declared, why no partition can be committed."""
     try:
+        if this.view.tiles is not None:
+            refresh_tiles(spark, lake, this.view, this.inputs, *range_of(limits))
         rows = compute_rows(spark, lake, this.view, this.inputs, *range_of(limits))
     except SourceError as error:
         return Verdict(0, {"sources_as_declared": False}, [f"sources_as_declared: {error.message}"])

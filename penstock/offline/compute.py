@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,11 +12,16 @@ from penstock.clock import MICROSECOND, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import ConfigError
-from penstock.offline import windows
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake
 from penstock.offline.sources import read_source, table_name
+from penstock.offline.tile_table import windowed_from_tiles
 from penstock.offline.watermark import DAY, start_of
+from penstock.offline.windows.arrow import input_of, micros
+from penstock.offline.windows.inputs import output_schema, with_inputs
+from penstock.offline.windows.plan import plan_of
+from penstock.offline.windows.rows import Column as Input
+from penstock.offline.windows.rows import evaluate
 
 
 def compute_rows(
@@ -39,6 +42,8 @@ def compute_rows(
     Raises:
         SourceError: a source is not as declared.
     """
+    if view.tiles is not None:
+        return windowed_from_tiles(spark, lake, view, inputs, start, last + MICROSECOND)
     begin, end = start - view.reach - (view.every or MICROSECOND), last + MICROSECOND
     known_by = last + view.delay  # nothing is available before it happened, so this bounds event times too
     frames = [
@@ -104,25 +109,21 @@ def judged_day(days: Iterable[date]) -> Column:
 
 def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: datetime) -> DataFrame:
     keys = list(view.entity.join_keys)
-    columns = windows.plan_of(view).columns
-    needed = source.select(*keys, "event_time", "available_time", *[F.col(name).cast("double").alias(name) for name in columns])
-    fields = [*((k, spark_type(t)) for k, t in view.entity.join_keys.items()), ("event_time", "timestamp")]
-    fields += [(f.name, spark_type(f.dtype)) for f in view.features]
-    schema = ", ".join(f"`{name}` {dtype}" for name, dtype in fields)
-    known_keys = needed.dropna(subset=keys) if keys else needed  # an entity that is not identified has no features
-    return known_keys.groupBy(*[F.col(key) for key in keys] or [F.lit(0)]).applyInArrow(
-        _kernel(view, to_micros(start), to_micros(end)), schema
+    return (
+        with_inputs(view, source)
+        .groupBy(*[F.col(key) for key in keys] or [F.lit(0)])
+        .applyInArrow(_kernel(view, to_micros(start), to_micros(end)), output_schema(view))
     )
 
 
 def _kernel(view: FeatureView, start: int, end: int) -> Callable[[Any], Any]:
     # Only plain values cross to the workers: definitions may live in modules they cannot import.
-    plan, keys = windows.plan_of(view), list(view.entity.join_keys)
+    plan, keys = plan_of(view), list(view.entity.join_keys)
     names, dtypes = view.feature_names, [arrow_type(f.dtype) for f in view.features]
 
     def rows_of_one_key(table: pa.Table) -> pa.Table:
-        data = {name: _column(table[name]) for name in plan.columns}
-        times, results = windows.evaluate(plan, _micros(table["event_time"]), _micros(table["available_time"]), data, start, end)
+        data = {name: Input(*input_of(name, table[name])) for name in plan.inputs}
+        times, results = evaluate(plan, micros(table["event_time"]), micros(table["available_time"]), data, start, end)
         first = table.slice(0, 1)
         arrays = {key: pa.repeat(first[key][0], len(times)) for key in keys}
         arrays["event_time"] = pa.array(times, pa.timestamp("us", tz="UTC"))
@@ -131,11 +132,3 @@ def _kernel(view: FeatureView, start: int, end: int) -> Callable[[Any], Any]:
         return pa.table(arrays)
 
     return rows_of_one_key
-
-
-def _micros(column: pa.ChunkedArray) -> Any:
-    return pc.cast(column.cast(pa.timestamp("us", tz="UTC")), pa.int64()).to_numpy()
-
-
-def _column(column: pa.ChunkedArray) -> windows.Column:
-    return windows.Column(pc.fill_null(column, 0.0).to_numpy(), np.asarray(pc.is_valid(column).to_numpy()))

@@ -187,6 +187,11 @@ def feature_table(view: FeatureView) -> str:
     return f"features/{view.name}/v{view.version}"
 
 
+def tile_table(view: FeatureView) -> str:
+    """Where the tiles of a view version are."""
+    return f"tiles/{view.name}/v{view.version}"
+
+
 def quarantine_table(view: FeatureView) -> str:
     """Where a view version's refused rows are kept."""
     return f"quarantine/{view.name}/v{view.version}"

@@ -16,9 +16,8 @@ from heapq import heappop, heappush
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from penstock.offline.join_keys import NONE, Ints
 
-NONE = -1
 _LARGEST = np.iinfo(np.int64).max
 _STEPS_DOWN = 32
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from penstock.as_of import Attempt, History, Mode, Readable
 from penstock.clock import EPOCH, to_micros
-from penstock.point_in_time.kernel import Ints
+from penstock.offline.join_keys import Ints
 
 NEVER = np.iinfo(np.int64).max
 _NOT_BEFORE = np.iinfo(np.int64).min

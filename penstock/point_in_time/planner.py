@@ -16,8 +16,8 @@ from pyarrow.fs import FileSystem
 
 from penstock.clock import MICROSECOND, from_micros
 from penstock.errors import SourceError
+from penstock.offline.feature_files import Asked, FeatureFile, feature_files
 from penstock.offline.lake import Lake, feature_table, why_not_plain
-from penstock.point_in_time.feature_files import Asked, FeatureFile, feature_files
 from penstock.point_in_time.known import Committed
 from penstock.point_in_time.spine import EVENT_TIME, Extent
 from penstock.point_in_time.tile import ROW_BYTES, Attached, ViewFiles

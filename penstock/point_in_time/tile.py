@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.as_of import Mode
-from penstock.point_in_time.feature_files import Asked, FeatureFile, FeatureReader, Part
-from penstock.point_in_time.join_keys import KeyIndex
-from penstock.point_in_time.kernel import NONE, Ints, Rows, may_still_be_used, rows_as_of
+from penstock.offline.feature_files import Asked, FeatureFile, FeatureReader, Part
+from penstock.offline.join_keys import NONE, Ints, KeyIndex
+from penstock.point_in_time.kernel import Rows, may_still_be_used, rows_as_of
 from penstock.point_in_time.known import NEVER, Committed, known_from
 
 _UTC = pa.timestamp("us", tz="UTC")

@@ -16,10 +16,10 @@ from penstock.contract.fingerprint import digest, transformation_fingerprint
 from penstock.contract.rules import require_name
 from penstock.contract.service import FeatureService
 from penstock.errors import CommitError, SpineError
+from penstock.offline.feature_files import FeatureFile
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.logs import LogVersions, log_versions
 from penstock.point_in_time.columnar_engine import write_frame
-from penstock.point_in_time.feature_files import FeatureFile
 from penstock.point_in_time.joined import Joined, Resources, join
 from penstock.point_in_time.sinks import as_delta
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check

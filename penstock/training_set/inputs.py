@@ -9,8 +9,8 @@ from pyarrow.fs import FileSystem
 
 from penstock.clock import EPOCH
 from penstock.errors import SourceError
+from penstock.offline.feature_files import FeatureFile
 from penstock.offline.lake import Lake
-from penstock.point_in_time.feature_files import FeatureFile
 
 _CHUNK = 1 << 20
 _READERS = 4  # hashing leaves Python's lock, and storage answers several at once

@@ -10,8 +10,8 @@ import pyarrow as pa
 from penstock.contract.service import AnyView, FeatureService, Selection
 from penstock.contract.view import FeatureView
 from penstock.errors import TrainingSetError
+from penstock.offline.feature_files import FeatureFile, feature_files
 from penstock.offline.lake import Lake
-from penstock.point_in_time.feature_files import FeatureFile, feature_files
 from penstock.point_in_time.joined import Resources, join
 from penstock.point_in_time.spine import DeltaRows
 from penstock.point_in_time.view_join import ViewJoin, view_joins

@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.point_in_time.kernel import NONE, Ints
+Ints = npt.NDArray[np.int64]
+
+NONE = -1
+"""The ordinal of no key."""
 
 
 class KeyIndex:

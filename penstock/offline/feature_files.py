@@ -14,7 +14,7 @@ from pyarrow.fs import FileSystem
 
 from penstock.clock import EPOCH, MICROSECOND
 from penstock.errors import SourceError
-from penstock.point_in_time.kernel import Ints
+from penstock.offline.join_keys import Ints
 
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
