@@ -111,7 +111,7 @@ def _windowed(view: FeatureView, source: DataFrame, start: datetime, end: dateti
     keys = list(view.entity.join_keys)
     return (
         with_inputs(view, source)
-        .groupBy(*[F.col(key) for key in keys] or [F.lit(0)])
+        .groupBy(*[F.col(key) for key in keys] or [F.lit(True)])  # a number would be the place of a column
         .applyInArrow(_kernel(view, to_micros(start), to_micros(end)), output_schema(view))
     )
 

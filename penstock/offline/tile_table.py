@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from delta.exceptions import DeltaConcurrentModificationException
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+)
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -36,6 +42,13 @@ from penstock.offline.windows.inputs import output_schema, with_inputs
 from penstock.offline.windows.plan import WindowPlan, plan_of
 from penstock.offline.windows.tiles import ROWS, columns_of, rows_of_tiles, tiles_of
 
+_CONFLICTS = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentWriteException,
+    MetadataChangedException,
+)
 _FORMAT = 1  # of the states; another one makes all tiles anew
 _ROWS_AT_ONCE = 250_000  # source rows a task holds, or those of one entity and day if they are more
 _TILES_PER_TASK = 1_000_000
@@ -74,7 +87,7 @@ def refresh_tiles(spark: SparkSession, lake: Lake, view: FeatureView, inputs: Ma
             .option("replaceWhere", f"event_date IN ({', '.join(repr(str(day)) for day in stale)})")
             .save(lake.location(table))
         )
-    except DeltaConcurrentModificationException:
+    except _CONFLICTS:
         raise CommitError(
             f"{table}: another writer changed the tiles of {stale[0]} to {stale[-1]} while they were made",
             hint="run it again; runs that compute one view share a Dagster pool, so look for a writer outside it",
@@ -99,7 +112,7 @@ def windowed_from_tiles(
         return spark.createDataFrame([], schema)
     if any(day not in held or held[day].mark != mark for day, mark in wanted.items()):
         keys = [F.col(key) for key in work.keys]
-        part = F.pmod(F.xxhash64(*keys), F.lit(_SHUFFLED_PARTS)) if keys else F.lit(0)
+        part = F.pmod(F.xxhash64(*keys), F.lit(_SHUFFLED_PARTS)) if keys else F.lit(True)
         return _built(spark, lake, view, inputs, list(wanted)).groupBy(part).applyInArrow(_at_once(work), schema)
     files = [file for day in wanted for file in held[day].files]
     ranges = _ranges(lake.location(tile_table(view)), files, work.keys)
@@ -210,16 +223,18 @@ def _create(spark: SparkSession, lake: Lake, view: FeatureView) -> None:
     """Make the table, anew where it has other states: it is derived, and who reads it reads a version."""
     table = tile_table(view)
     declared = [*_columns(view), ("event_date", "DATE"), ("made_from", "STRING")]
-    if lake.version(table) is not None:
-        held = [field.name for field in lake.open(table).schema().fields]
-        if held == [name for name, _ in declared]:
-            return
-    columns = ", ".join(f"`{name}` {dtype}" for name, dtype in declared)
-    stats = ",".join([*view.entity.join_keys, "event_time", "available_time"])
-    spark.sql(
-        f"CREATE OR REPLACE TABLE delta.`{lake.location(table)}` ({columns}) USING DELTA PARTITIONED BY (event_date, made_from) "
-        f"TBLPROPERTIES ('delta.enableDeletionVectors' = 'false', 'delta.dataSkippingStatsColumns' = '{stats}')"
-    )
+    schema = ", ".join(f"`{name}` {dtype}" for name, dtype in declared)
+    if lake.version(table) is None:
+        stats = ",".join([*view.entity.join_keys, "event_time", "available_time"])
+        spark.sql(
+            f"CREATE TABLE IF NOT EXISTS delta.`{lake.location(table)}` ({schema}) USING DELTA PARTITIONED BY (event_date, made_from) "
+            f"TBLPROPERTIES ('delta.enableDeletionVectors' = 'false', 'delta.dataSkippingStatsColumns' = '{stats}')"
+        )
+    elif [field.name for field in lake.open(table).schema().fields] != [name for name, _ in declared]:
+        nothing = spark.createDataFrame([], schema)
+        nothing.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy("event_date", "made_from").save(
+            lake.location(table)
+        )
 
 
 _SPARK_TYPES = {"int64": "BIGINT", "double": "DOUBLE", "list<item: int64>": "ARRAY<BIGINT>", "list<item: double>": "ARRAY<DOUBLE>"}

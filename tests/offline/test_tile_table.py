@@ -173,7 +173,7 @@ def test_other_states_under_the_same_names_make_the_table_anew(world: World) -> 
 
 
 def test_a_preview_keeps_no_tiles(world: World) -> None:
-    rows = preview(world.spark, world.lake, world.view, [{"customer": "ann"}], MONDAY, first=TODAY - 9 * DAY)
+    rows = preview(world.spark, world.lake, world.view, [{"customer": "ann"}], MONDAY, TODAY - 9 * DAY, TODAY)
     assert rows_of(rows) == [row for row in computed(world, spending(None), MONDAY - 9 * DAY, MONDAY) if row[0] == "ann"] != []
     assert world.lake.version(tile_table(world.view)) is None
 
