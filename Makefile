@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check bench-pit clean lock
+.PHONY: help setup demo dev test soak check bench-pit bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,8 +41,11 @@ check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/lint-imports --no-cache > $(VENV)/layers.txt || { cat $(VENV)/layers.txt; exit 1; }
 	@$(BIN)/python -m pytest tests -m "not real"
 
-bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,keys,skew,observed,scale)
+bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,flights,keys,skew,observed,scale)
 	@$(BIN)/python -m benchmarks.point_in_time.run $(if $(SETS),--sets $(SETS))
+
+bench-windows: $(READY) ## windows of a month from tiles beside a Spark RANGE window over the same tiles
+	@$(BIN)/python -m benchmarks.windows.run
 
 lock: $(READY) ## pin the newest allowed packages into requirements.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

@@ -9,6 +9,7 @@ the same Parquet files. With `retractions`, 1 % of the event times are taken bac
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,17 +18,26 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import WriterProperties, write_deltalake
 
-from benchmarks.point_in_time.views import DAYS, SPINE_FROM_DAY, START, VIEWS, view_of
-from penstock.config import ROWS_PER_GROUP
+import penstock.runtime.spark
+from benchmarks.point_in_time.views import DAYS, FLIGHTS, SPINE_FROM_DAY, START, VIEWS, described, service_of, view_of
+from jobs.ingest import FETCH
+from penstock.clock import FixedClock
+from penstock.config import ROWS_PER_GROUP, Settings, SparkSettings
+from penstock.offline.attempt import run_attempt
+from penstock.offline.ingest import ingest_days
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.logs import AttemptEntry, copy_publications, log_attempts
+from penstock.offline.watermark import days_between
 from penstock.online.ledger import Publication
+from penstock.quality.contracts import audit
 
 _UTC = pa.timestamp("us", tz="UTC")
 _DAY_US = 86_400_000_000
+_FLIGHTS_UNTIL = datetime(2026, 11, 20, tzinfo=UTC)
 _START_US = int(START.timestamp()) * 1_000_000
 
 
@@ -70,7 +80,42 @@ def generate(folder: Path, size: Size) -> Path:
     lake = Lake(str(root / "lake"))
     for number in range(VIEWS):
         _write_view(lake, size, number, random)
+    _describe(root)
     (root / "done.json").write_text(json.dumps(asdict(size)))
+    return root
+
+
+def _describe(root: Path) -> None:
+    (root / "views.json").write_text(json.dumps(described(root.name)))
+
+
+def flights(folder: Path) -> Path:
+    """The folder of the flights project: thirty days of its six views, and its flights as a spine; computed if not there yet."""
+    root = folder / FLIGHTS
+    if (root / "done.json").exists():
+        return root
+    shutil.rmtree(root, ignore_errors=True)
+    lake, clock = Lake(str(root / "lake"), str(Path.cwd())), FixedClock(_FLIGHTS_UNTIL)
+    session = penstock.runtime.spark.spark_session(Settings(spark=SparkSettings(master="local[2]", driver_memory="2g")))
+    last = _FLIGHTS_UNTIL.date() - timedelta(days=1)
+    views = [one.view for one in service_of(FLIGHTS)]
+    for source in {source.name: source for view in views for source in view.sources}.values():
+        if source.table is None:
+            ingest_days(
+                lake, source, days_between(last - timedelta(days=37), last), fetch=FETCH[source.name], clock=clock, run_id="benchmark"
+            )
+    wanted = days_between(last - timedelta(days=29), last)
+    for view in views:
+        run_attempt(session, lake, view, wanted, clock=clock, run_id="benchmark", audit=audit)
+    spine = lake.dataset("raw/arrivals").to_table(columns=["carrier", "origin", "dest", "tailnum", "sched_dep_time"])
+    spine = spine.rename_columns(["carrier", "origin", "dest", "tailnum", "event_time"])
+    spine = spine.filter(pc.greater_equal(spine["event_time"], pa.scalar(_FLIGHTS_UNTIL - timedelta(days=30), _UTC)))
+    spine = spine.append_column("spine_id", pa.array(np.arange(spine.num_rows)))
+    write_deltalake(root / "spine", spine)
+    (root / "spine_parquet").mkdir()
+    pq.write_table(spine, root / "spine_parquet" / "spine.parquet")
+    _describe(root)
+    (root / "done.json").write_text("{}")
     return root
 
 

@@ -1,6 +1,6 @@
 """Point-in-time joins side by side: the same files, one after the other on one machine, results compared row for row.
 
-    python -m benchmarks.point_in_time.run [--sets main,skew,keys,observed,scale] [--folder var/bench] [--runs 2]
+    python -m benchmarks.point_in_time.run [--sets main,flights,skew,keys,observed,scale] [--folder var/bench] [--runs 2]
 
 Peers are installed into an environment of their own the first time. CPU seconds are those of the whole process tree,
 memory is the peak of its proportional set size, sampled four times a second. The first run of an engine is its cold one.
@@ -24,10 +24,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.point_in_time.data import Size, generate
+from benchmarks.point_in_time.data import Size, flights, generate
+from benchmarks.point_in_time.views import FLIGHTS
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
+_COMPARED = 2_000_000  # results of more rows are not compared
 screen = Console(stderr=True)
 
 
@@ -42,6 +44,7 @@ class Engine:
 
 
 COLUMNAR = Engine("penstock columnar", "penstock_engine", ("columnar", "event"))
+FRAME = Engine("penstock columnar, DataFrame spine", "penstock_engine", ("columnar", "event", "frame"))
 OBSERVED = Engine("penstock columnar, observed", "penstock_engine", ("columnar", "observed"))
 SQL = Engine("penstock sql", "penstock_engine", ("sql", "event"))
 SPARK = Engine("spark union + window", "spark_engine")
@@ -50,8 +53,12 @@ POLARS = Engine("polars join_asof", "polars_engine", is_peer=True)
 FEAST_SPARK = Engine("feast 0.67 spark", "feast_engine", ("spark",), is_peer=True)
 FEAST_DUCKDB = Engine("feast 0.67 duckdb", "feast_engine", ("duckdb",), is_peer=True)
 
-SETS: dict[str, list[tuple[Size, int, list[Engine]]]] = {
-    "main": [(Size(), 2, [COLUMNAR, SQL, SPARK, DUCKDB, POLARS, FEAST_DUCKDB, FEAST_SPARK])],
+ALL = [COLUMNAR, FRAME, SQL, SPARK, DUCKDB, POLARS, FEAST_DUCKDB, FEAST_SPARK]
+
+# Data, None for the flights project's; cores; engines.
+SETS: dict[str, list[tuple[Size | None, int, list[Engine]]]] = {
+    "main": [(Size(), 2, ALL)],
+    "flights": [(None, 2, ALL)],
     "keys": [(Size(key="string"), 2, [COLUMNAR, DUCKDB, POLARS])],
     "skew": [(Size(hot=0.2), 2, [COLUMNAR, DUCKDB, POLARS])],
     "observed": [(Size(retractions=0.01), 2, [COLUMNAR, OBSERVED])],
@@ -89,13 +96,14 @@ def main(
     peers = _peers(folder)
     measured = []
     for size, cores, engines in wanted:
-        with screen.status(f"generating {size.name}"):
-            data = generate(folder, size)
+        name = FLIGHTS if size is None else size.name
+        with screen.status(f"generating {name}"):
+            data = flights(folder) if size is None else generate(folder, size)
         reference: pa.Table | None = None
         for engine in engines:
-            with screen.status(f"{size.name}, {cores} cores: {engine.name}"):
+            with screen.status(f"{name}, {cores} cores: {engine.name}"):
                 out = folder / "out" / engine.name.replace(" ", "-").replace(",", "")
-                one, rows = _measure(engine, size, data, out, runs, cores, peers)
+                one, rows = _measure(engine, data, out, runs, cores, peers)
             if rows is not None and reference is None:
                 reference = rows
             measured.append(Measured(**{**one, "differs": _differs(reference, rows)}))
@@ -117,9 +125,7 @@ def _peers(folder: Path) -> Path:
     return python
 
 
-def _measure(
-    engine: Engine, size: Size, data: Path, out: Path, runs: int, cores: int, peers: Path
-) -> tuple[dict[str, object], pa.Table | None]:
+def _measure(engine: Engine, data: Path, out: Path, runs: int, cores: int, peers: Path) -> tuple[dict[str, object], pa.Table | None]:
     python = str(peers) if engine.is_peer else sys.executable
     command = [
         python,
@@ -143,11 +149,10 @@ def _measure(
         memory.stop()
     if process.returncode or len(lines) != runs:
         raise SystemExit(f"{engine.name} ended with {process.returncode}; see {log}")
-    rows = None if size.scale > 1 else _rows(out)
     counted = ds.dataset(out, format="parquet").count_rows()
     cold, warm = lines[0], lines[-1]
     return {
-        "data": size.name,
+        "data": data.name,
         "cores": cores,
         "engine": engine.name,
         "cold_wall": cold["wall"],
@@ -156,7 +161,7 @@ def _measure(
         "warm_cpu": warm["cpu"],
         "peak_mb": memory.peak / 1e6,
         "rows": counted,
-    }, rows
+    }, (_rows(out) if counted <= _COMPARED else None)
 
 
 class _Memory(threading.Thread):
@@ -189,7 +194,7 @@ class _Memory(threading.Thread):
 def _rows(out: Path) -> pa.Table:
     """The result in order of spine_id: that and the features, plain types."""
     rows = ds.dataset(out, format="parquet").to_table()
-    names = [name for name in rows.schema.names if "__f" in name]
+    names = [name for name in rows.schema.names if "__" in name]
     rows = rows.select(["spine_id", *sorted(names)])
     kinds = [pa.string() if pa.types.is_large_string(field.type) else field.type for field in rows.schema]
     return rows.cast(pa.schema(list(zip(rows.schema.names, kinds, strict=True)))).sort_by("spine_id")

@@ -210,7 +210,10 @@ class FeatureReader:
 
 
 def _row_groups(metadata: Any, asked: Asked, first_key: str | None) -> Iterator[int]:
-    names = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
+    if not metadata.num_row_groups:
+        return
+    # Not by the footer's schema: that and the footer hold each other, and would be in memory until garbage is collected.
+    names = [metadata.row_group(0).column(n).path_in_schema for n in range(metadata.num_columns)]
     time, key = names.index("event_time"), -1 if first_key is None else names.index(first_key)
     for number in range(metadata.num_row_groups):
         about = metadata.row_group(number)

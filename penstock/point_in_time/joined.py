@@ -18,6 +18,7 @@ from penstock.errors import SpineError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.commit import read_features
 from penstock.offline.lake import RETENTION, Lake
+from penstock.offline.memory import give_back
 from penstock.point_in_time import sql_engine
 from penstock.point_in_time.columnar_engine import Finish, Written, in_process, on_spark, write_frame, write_on_spark, write_table
 from penstock.point_in_time.planner import Plan, explained, files_of, plan
@@ -70,6 +71,7 @@ def join(
     if not extent.rows:
         raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
     made = plan(lake, joins, extent, len(spine.schema), tasks=resources.tasks, task_bytes=resources.task_bytes, engine=engine)
+    give_back()  # what looking at a large spine took
     if engine == "columnar" and made.why_sql is not None:
         raise SpineError(f"the columnar engine cannot join this: {made.why_sql}", hint="leave the engine out, and SQL does")
     return Joined(lake, spine, made, resources)

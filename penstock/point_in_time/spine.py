@@ -23,6 +23,7 @@ from penstock.point_in_time.view_join import ViewJoin
 EVENT_TIME = "event_time"
 _UTC = pa.timestamp("us", tz="UTC")
 _SAMPLED = 100_000  # rows that say where to cut a spine into tiles
+_A_FEW = {"batch_readahead": 2, "fragment_readahead": 1}  # batches held beside the one in hand
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class DeltaRows:
 
     def extent(self) -> Extent:
         dataset = self._dataset()
-        ends = [_ends(pa.chunked_array([batch.column(0)])) for batch in dataset.to_batches(columns=[EVENT_TIME])]
+        ends = [_ends(pa.chunked_array([batch.column(0)])) for batch in dataset.to_batches(columns=[EVENT_TIME], **_A_FEW)]
         times = [time for pair in ends for time in pair if time is not None]
         return Extent(dataset.count_rows(), min(times, default=None), max(times, default=None))
 
@@ -119,16 +120,16 @@ class DeltaRows:
             return _tiles(pa.table({}), columns, 1)
         wanted = list(dict.fromkeys(columns))
         each = max(1, self._dataset().count_rows() // _SAMPLED)
-        sampled = [batch.take(pa.array(range(0, batch.num_rows, each))) for batch in self._dataset().to_batches(columns=wanted)]
+        sampled = [batch.take(pa.array(range(0, batch.num_rows, each))) for batch in self._dataset().to_batches(columns=wanted, **_A_FEW)]
         return _tiles(pa.Table.from_batches(sampled), columns, parts)
 
     def read(self, tile: Tile) -> pa.Table:
-        rows: pa.Table = self._dataset().to_table(columns=self._wanted, filter=_within(tile), use_threads=False)
+        rows: pa.Table = self._dataset().to_table(columns=self._wanted, filter=_within(tile), use_threads=False, **_A_FEW)
         return cast(rows, self.schema)
 
     def batches(self) -> Iterator[pa.Table]:
         schema = self.schema
-        for batch in self._dataset().to_batches(columns=self._wanted):
+        for batch in self._dataset().to_batches(columns=self._wanted, **_A_FEW):
             yield cast(pa.Table.from_batches([batch]), schema)
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pyarrow.compute as pc
 from penstock.as_of import Mode
 from penstock.offline.feature_files import Asked, FeatureFile, FeatureReader, Part
 from penstock.offline.join_keys import NONE, Ints, KeyIndex
+from penstock.offline.memory import give_back
 from penstock.point_in_time.kernel import Rows, may_still_be_used, rows_as_of
 from penstock.point_in_time.known import NEVER, Committed, known_from
 
@@ -75,7 +77,7 @@ def attach(views: Sequence[ViewFiles], spine: pa.Table, order: Sequence[str]) ->
     for view in views:
         for field, values in zip(view.columns, features_of(view, spine), strict=True):
             spine = spine.append_column(field, values.cast(field.type) if values.type != field.type else values)
-        pa.default_memory_pool().release_unused()  # what the files took, before the next view's
+        give_back()  # what the files took, before the next view's
     return spine.select(list(order))
 
 
@@ -165,7 +167,7 @@ def _held(
     """The rows of the asked keys that can be answers at `since` or later."""
     needs_available = any(mode in ("assumed", "restated") for mode in modes)
     columns = [*view.keys, "event_time", "attempt", "retracted", *(["available_time"] if needs_available else [])]
-    held: list[_Held] = []
+    held: list[_Part] = []
     parts = reader.select(asked, view.first_key)
     for number, (part, rows, key) in enumerate(_with_keys(view, reader, index, parts, columns)):
         event = _micros(rows["event_time"])
@@ -176,7 +178,9 @@ def _held(
         there, nth = attempts.dictionary.to_pylist(), np.asarray(attempts.indices.to_numpy())[kept]
         known = {mode: known_from(view.committed, mode, part.file.day, event, available, there, nth) for mode in modes}
         created = np.array(there, np.int64)[nth]  # an attempt is its created time (ADR 0007)
-        held.append(_Held(kept + part.begin, key[kept], event, created, np.asarray(rows["retracted"].to_numpy())[kept], known))
+        retracted = np.asarray(rows["retracted"].to_numpy())[kept]
+        fixed = {"place": kept + part.begin, "key": key[kept], "event": event, "created": created, "retracted": retracted}
+        held.append(fixed | {_KNOWN + mode: times for mode, times in known.items()})
         is_last_of_day = number + 1 == len(parts) or parts[number + 1].file.day != part.file.day
         if is_last_of_day and _bytes(held) > view.task_bytes:
             # All rows of an event time are in its day's files: what is hidden now stays hidden.
@@ -205,37 +209,34 @@ def _with_keys(
         waiting = []
 
 
-def _bytes(held: Sequence[_Held]) -> int:
-    return ROW_BYTES * sum(len(one.place) for one in held)
+_Part: TypeAlias = dict[str, npt.NDArray[Any]]
+"""The columns of some held rows: fields of `_Held`, and for each mode from when they were known."""
+
+_KNOWN = "known as "
 
 
-def _together(held: Sequence[_Held], modes: Sequence[Mode]) -> _Held:
-    if not held:
-        nothing = np.empty(0, np.int64)
-        return _Held(nothing, nothing, nothing, nothing, np.empty(0, np.bool_), dict.fromkeys(modes, nothing))
-    return _Held(
-        np.concatenate([one.place for one in held]),
-        np.concatenate([one.key for one in held]),
-        np.concatenate([one.event for one in held]),
-        np.concatenate([one.created for one in held]),
-        np.concatenate([one.retracted for one in held]),
-        {mode: np.concatenate([one.known[mode] for one in held]) for mode in modes},
-    )
+def _bytes(held: Sequence[_Part]) -> int:
+    return ROW_BYTES * sum(len(one["place"]) for one in held)
 
 
-def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Held:
+def _together(parts: list[_Part], modes: Sequence[Mode]) -> _Held:
+    """All parts as one; they are taken apart, column by column, so that what is held twice is one column."""
+
+    def whole(name: str, dtype: type = np.int64) -> npt.NDArray[Any]:
+        return np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
+
+    retracted, known = whole("retracted", np.bool_), {mode: whole(_KNOWN + mode) for mode in modes}
+    return _Held(whole("place"), whole("key"), whole("event"), whole("created"), retracted, known)
+
+
+def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Part:
     wanted = np.zeros(len(held.place), np.bool_)
     for mode in held.known:
         kept, rows = _known(reader, held, mode)
         wanted[kept] |= may_still_be_used(rows, since)
-    return _Held(
-        held.place[wanted],
-        held.key[wanted],
-        held.event[wanted],
-        held.created[wanted],
-        held.retracted[wanted],
-        {mode: known[wanted] for mode, known in held.known.items()},
-    )
+    columns: _Part = {"place": held.place, "key": held.key, "event": held.event, "created": held.created, "retracted": held.retracted}
+    columns |= {_KNOWN + mode: times for mode, times in held.known.items()}
+    return {name: values[wanted] for name, values in columns.items()}
 
 
 def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.offline.windows.sketches import SMALLEST, distinct_values
 from penstock.training_set.content import Bits, hashes
 
 _KLL_K = 200
-_KMV_K = 1024
 
 
 class ColumnStatistics(msgspec.Struct, kw_only=True):
@@ -78,9 +78,7 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
         if not self.distinct and self.rows != self.nulls:
             return None
         smallest = _hashes_in(self.distinct)
-        if len(smallest) < _KMV_K:
-            return len(smallest)
-        return round((_KMV_K - 1) * 2.0**64 / float(smallest[-1]))
+        return distinct_values(len(smallest), float(smallest[-1]) if len(smallest) else 0.0)
 
 
 def statistics_of(rows: pa.Table, columns: Sequence[str]) -> dict[str, ColumnStatistics]:
@@ -121,11 +119,11 @@ def _statistics(column: pa.ChunkedArray) -> ColumnStatistics:
 
 
 def _smallest(hashed: Bits) -> str:
-    some = 8 * _KMV_K
+    some = 8 * SMALLEST
     smallest = np.unique(np.partition(hashed, some)[:some] if len(hashed) > some else hashed)
-    if len(smallest) < _KMV_K and len(hashed) > some:  # the same values over and over
+    if len(smallest) < SMALLEST and len(hashed) > some:  # the same values over and over
         smallest = np.unique(hashed)
-    return b64encode(smallest[:_KMV_K].astype(">u8").tobytes()).decode()
+    return b64encode(smallest[:SMALLEST].astype(">u8").tobytes()).decode()
 
 
 def _quantiles(text: str) -> Any:

@@ -17,16 +17,21 @@ from penstock.contract import (
     FreshnessSla,
     Pii,
     Source,
+    approx_distinct,
+    approx_quantile,
     available_after,
     available_at,
     count,
     days,
     delta,
+    first,
     hours,
     mean,
     minutes,
     parquet,
     serve_stale,
+    std,
+    total,
 )
 from penstock.contract.fingerprint import schema_id, transformation_fingerprint
 from penstock.errors import ContractError
@@ -35,6 +40,9 @@ from penstock.registry.snapshot import compile_snapshot, load_snapshot
 
 orders = Source("orders", schema={"customer": "string", "amount": "float64", "event_time": "timestamp"}, owner="shop")
 customer = Entity("customer", {"customer": "string"})
+
+
+odd_orders = Source("orders", schema={**orders.schema, "a b": "float64"}, owner="shop")
 
 
 def view(**changes: Any) -> FeatureView:
@@ -61,6 +69,39 @@ def double(rows: Any) -> Any:
     return rows.selectExpr("customer", "event_time", "amount * 2 AS amount")
 
 
+def test_every_function_gives_features_with_a_name_a_type_and_what_it_is_over_nothing() -> None:
+    over = [hours(1)]
+    functions = [
+        total("amount", over=over),
+        std("amount", over=over),
+        first("amount", over=over),
+        approx_quantile("amount", 0.5, over=over),
+        approx_quantile("amount", 0.999, over=over),
+        approx_distinct("customer", over=over),
+    ]
+    features = view(aggregations=functions).features
+    assert [(f.name, f.dtype, f.nullable) for f in features] == [
+        ("amount_sum_1h", "float64", True),
+        ("amount_std_1h", "float64", True),
+        ("amount_first_1h", "float64", True),
+        ("amount_p50_1h", "float64", True),
+        ("amount_p99_9_1h", "float64", True),
+        ("customer_distinct_1h", "int64", False),
+    ]
+    assert features[4].description == "approx_quantile 0.999 of amount over the last 1h"
+    for rank in (0, 1, -0.1, 95):
+        with pytest.raises(ContractError, match=rf"aggregation 'amount_p.*': rank {rank}; expected a number between 0 and 1, e.g. 0.95"):
+            approx_quantile("amount", rank, over=over)
+
+
+def test_what_tiles_and_ranks_are_is_part_of_what_a_view_is_known_by() -> None:
+    plain, tiled = view(), view(tiles=minutes(15))
+    assert transformation_fingerprint(plain) != transformation_fingerprint(tiled) != transformation_fingerprint(view(tiles=minutes(5)))
+    quantiles = [view(aggregations=[approx_quantile("amount", rank, over=[hours(1)], name="q")]) for rank in (0.5, 0.9)]
+    assert quantiles[0].feature_names == quantiles[1].feature_names
+    assert transformation_fingerprint(quantiles[0]) != transformation_fingerprint(quantiles[1])
+
+
 def test_aggregations_name_their_features_by_column_function_and_window() -> None:
     assert view().feature_names == ("amount_mean_3h", "amount_mean_7d", "count_90m")
     assert view().reach == days(7)
@@ -84,6 +125,18 @@ def test_aggregations_name_their_features_by_column_function_and_window() -> Non
         ({"every": EACH_EVENT, "dense": True}, "dense=True with every=EACH_EVENT would be a row each microsecond"),
         ({"aggregations": [mean("price", over=[hours(1)])]}, "source 'orders' has no column 'price'"),
         ({"aggregations": [mean("customer", over=[hours(1)])]}, "mean of 'customer', which is string; it needs a number"),
+        ({"tiles": hours(1)}, "tiles=1:00:00 does not divide every=0:15:00"),
+        ({"tiles": minutes(15), "aggregations": [count(over=[minutes(20)])]}, "does not divide the window of 20m of 'count'"),
+        ({"tiles": hours(5), "every": hours(10)}, "every=10:00:00 does not divide 24 hours"),
+        ({"tiles": timedelta(0)}, "tiles: expected a duration above zero"),
+        (
+            {"tiles": minutes(15), "aggregations": [mean("a b", over=[hours(1)])], "source": odd_orders},
+            "column 'a b' of its source cannot name",
+        ),
+        (
+            {"tiles": hours(1), "aggregations": (), "every": None, "compute": double, "features": [Feature("amount", "float64")]},
+            "tiles= is for",
+        ),
         ({"aggregations": [count(over=[hours(1)]), count(over=[hours(1)])]}, "1 duplicate name"),
         ({"entity": Entity("shop", {"shop": "string"})}, "source 'orders' has no column 'shop'"),
         ({"entity": Entity("customer", {"customer": "int64"})}, "join key 'customer' is int64 in entity 'customer', string in its source"),

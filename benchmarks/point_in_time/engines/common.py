@@ -7,24 +7,46 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-FEATURES = [f"f{n}" for n in range(10)]
-VIEWS = [f"view_{n}" for n in range(3)]
-TTL_DAYS = 30
+
+@dataclass(frozen=True)
+class View:
+    """One view of a data set, as `views.json` tells it.
+
+    Args:
+        name: what its features' names begin with.
+        folder: of its Parquet files.
+        keys: join keys; the spine calls them the same. Name → `int64` or `string`.
+        ttl_s: greatest age in seconds.
+        features: name → dtype.
+    """
+
+    name: str
+    folder: str
+    keys: dict[str, str]
+    ttl_s: int
+    features: dict[str, str]
+
+    @property
+    def files(self) -> str:
+        """Its Parquet files, as a pattern."""
+        return f"{self.folder}/*/*.parquet"
+
+
+def views_of(root: Path) -> list[View]:
+    """The views of a data set."""
+    listed = json.loads((root / "views.json").read_text())
+    return [View(**{**one, "folder": str(root / "lake" / one["folder"])}) for one in listed]
 
 
 def arguments() -> tuple[Path, Path, int, int]:
     """Folder of the data, folder of the result, runs, cores."""
     root, out, runs, cores = sys.argv[1:5]
     return Path(root), Path(out), int(runs), int(cores)
-
-
-def files_of(root: Path, view: str) -> str:
-    """The Parquet files of a view, as a pattern."""
-    return str(root / "lake" / "features" / view / "v1" / "*" / "*.parquet")
 
 
 def measure(runs: int, work: Callable[[], None]) -> None:

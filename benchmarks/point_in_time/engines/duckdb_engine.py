@@ -4,23 +4,26 @@ import shutil
 
 import duckdb
 
-from benchmarks.point_in_time.engines.common import FEATURES, TTL_DAYS, VIEWS, arguments, files_of, measure
+from benchmarks.point_in_time.engines.common import arguments, measure, views_of
 
 
 def main() -> None:
     root, out, runs, cores = arguments()
     spine = str(root / "spine_parquet" / "*.parquet")
     text = f"SELECT * FROM read_parquet('{spine}')"
-    for view in VIEWS:
+    for view in views_of(root):
         columns = ", ".join(
-            f"CASE WHEN s.event_time - f.event_time <= INTERVAL {TTL_DAYS} DAY THEN f.{name} END AS {view}__{name}" for name in FEATURES
+            f"CASE WHEN s.event_time - f.event_time <= INTERVAL {view.ttl_s} SECOND THEN f.{name} END AS {view.name}__{name}"
+            for name in view.features
         )
+        keys = ", ".join(view.keys)
         # Corrections share key and event time: one row each is left, the last created.
         rows = (
-            f"SELECT user_id, event_time, {', '.join(FEATURES)} FROM read_parquet('{files_of(root, view)}', hive_partitioning = false) "
-            "QUALIFY row_number() OVER (PARTITION BY user_id, event_time ORDER BY created_time DESC) = 1"
+            f"SELECT {keys}, event_time, {', '.join(view.features)} FROM read_parquet('{view.files}', hive_partitioning = false) "
+            f"QUALIFY row_number() OVER (PARTITION BY {keys}, event_time ORDER BY created_time DESC) = 1"
         )
-        text = f"SELECT s.*, {columns} FROM ({text}) s ASOF LEFT JOIN ({rows}) f ON s.user_id = f.user_id AND s.event_time >= f.event_time"
+        same = " AND ".join(f"s.{key} = f.{key}" for key in view.keys)
+        text = f"SELECT s.*, {columns} FROM ({text}) s ASOF LEFT JOIN ({rows}) f ON {same} AND s.event_time >= f.event_time"
 
     def work() -> None:
         shutil.rmtree(out, ignore_errors=True)

@@ -9,11 +9,14 @@ from typing import Any
 
 import pandas as pd
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
-from feast.types import Float64, Int64, String
+from feast.types import Bool, Float64, Int32, Int64, String
 
-from benchmarks.point_in_time.engines.common import FEATURES, TTL_DAYS, VIEWS, arguments, files_of, measure
+from benchmarks.point_in_time.engines.common import View, arguments, measure, views_of
 
 warnings.filterwarnings("ignore")
+
+_TYPES = {"float64": Float64, "int32": Int32, "int64": Int64, "string": String, "bool": Bool}
+_VALUE_TYPES = {"int64": ValueType.INT64, "string": ValueType.STRING}
 
 
 def main() -> None:
@@ -23,11 +26,12 @@ def main() -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     store = FeatureStore(config=RepoConfig(**_config(kind, home, cores)))
-    is_text = "string" in root.name
-    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING if is_text else ValueType.INT64)
-    views = [_view(kind, root, view, user) for view in VIEWS]
-    store.apply([user, *views])
-    wanted = [f"{view}:{name}" for view in VIEWS for name in FEATURES]
+    listed = views_of(root)
+    keys = {key: dtype for view in listed for key, dtype in view.keys.items()}
+    entities = {key: Entity(name=key, join_keys=[key], value_type=_VALUE_TYPES[dtype]) for key, dtype in keys.items()}
+    views = [_view(kind, view, entities) for view in listed]
+    store.apply([*entities.values(), *views])
+    wanted = [f"{view.name}:{name}" for view in listed for name in view.features]
 
     def work() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -64,21 +68,20 @@ def _config(kind: str, home: Path, cores: int) -> dict[str, Any]:
     }
 
 
-def _view(kind: str, root: Path, view: str, user: Entity) -> FeatureView:
+def _view(kind: str, view: View, entities: dict[str, Entity]) -> FeatureView:
     times = {"timestamp_field": "event_time", "created_timestamp_column": "created_time"}
     source: Any
     if kind == "spark":
         from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource  # noqa: PLC0415
 
-        source = SparkSource(name=f"{view}_source", path=str(root / "lake" / "features" / view / "v1"), file_format="parquet", **times)
+        source = SparkSource(name=f"{view.name}_source", path=view.folder, file_format="parquet", **times)
     else:
-        source = FileSource(name=f"{view}_source", path=files_of(root, view), **times)
-    kinds = [Float64] * 6 + [Int64] * 3 + [String]
+        source = FileSource(name=f"{view.name}_source", path=view.files, **times)
     return FeatureView(
-        name=view,
-        entities=[user],
-        ttl=timedelta(days=TTL_DAYS),
-        schema=[Field(name=name, dtype=dtype) for name, dtype in zip(FEATURES, kinds, strict=True)],
+        name=view.name,
+        entities=[entities[key] for key in view.keys],
+        ttl=timedelta(seconds=view.ttl_s),
+        schema=[Field(name=name, dtype=_TYPES[dtype]) for name, dtype in view.features.items()],
         source=source,
     )
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from benchmarks.point_in_time.engines.common import FEATURES, TTL_DAYS, VIEWS, arguments, files_of, measure
+from benchmarks.point_in_time.engines.common import arguments, measure, views_of
 
 
 def main() -> None:
@@ -15,19 +15,19 @@ def main() -> None:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         rows = pl.scan_parquet(root / "spine_parquet" / "*.parquet").sort("event_time").collect()
-        for view in VIEWS:
+        for view in views_of(root):
             features = (
-                pl.scan_parquet(files_of(root, view), hive_partitioning=False)
-                .select("user_id", "event_time", "created_time", *FEATURES)
+                pl.scan_parquet(view.files, hive_partitioning=False)
+                .select(*view.keys, "event_time", "created_time", *view.features)
                 .sort("event_time", "created_time")
                 .collect()
             )
             rows = rows.join_asof(
-                features.drop("created_time").rename({name: f"{view}__{name}" for name in FEATURES}),
+                features.drop("created_time").rename({name: f"{view.name}__{name}" for name in view.features}),
                 on="event_time",
-                by="user_id",
+                by=list(view.keys),
                 strategy="backward",
-                tolerance=timedelta(days=TTL_DAYS),
+                tolerance=timedelta(seconds=view.ttl_s),
                 check_sortedness=False,
             )
         rows.write_parquet(out / "result.parquet")
