@@ -93,8 +93,14 @@ class Asked:
 
     def may_be_in(self, first: int, last: int, low: Any, high: Any) -> bool:
         """Whether rows with these bounds may be asked for."""
-        if last < self.first or first > self.last:
-            return False
+        return self.may_have_times(first, last) and self.may_have_keys(low, high)
+
+    def may_have_times(self, first: int, last: int) -> bool:
+        """Whether event times between these may be asked for."""
+        return last >= self.first and first <= self.last
+
+    def may_have_keys(self, low: Any, high: Any) -> bool:
+        """Whether first join keys between these may be asked for; None: not known."""
         return self.low is None or low is None or high is None or (low <= self.high and high >= self.low)
 
 
@@ -217,8 +223,13 @@ def _row_groups(metadata: Any, asked: Asked, first_key: str | None) -> Iterator[
     time, key = names.index("event_time"), -1 if first_key is None else names.index(first_key)
     for number in range(metadata.num_row_groups):
         about = metadata.row_group(number)
-        times, keys = about.column(time).statistics, None if key < 0 else about.column(key).statistics
-        first, last = (_micros(times.min), _micros(times.max)) if times is not None and times.has_min_max else (_EARLIEST, _LATEST)
-        low, high = (keys.min, keys.max) if keys is not None and keys.has_min_max else (None, None)
-        if asked.may_be_in(first, last, low, high):
+        low, high = (None, None) if key < 0 else _ends(about.column(key).statistics)
+        if not asked.may_have_keys(low, high):
+            continue  # most are, where a tile is a range of keys: their times are not looked at
+        first, last = _ends(about.column(time).statistics)
+        if asked.may_have_times(_EARLIEST if first is None else _micros(first), _LATEST if last is None else _micros(last)):
             yield number
+
+
+def _ends(statistics: Any) -> tuple[Any, Any]:
+    return (statistics.min, statistics.max) if statistics is not None and statistics.has_min_max else (None, None)

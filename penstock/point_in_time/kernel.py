@@ -53,10 +53,10 @@ def rows_as_of(rows: Rows, key: Ints, at: Ints, ttl: int | None) -> Ints:
     Returns:
         m indices into `rows`; NONE where no row is eligible.
     """
-    order, until = _ranked(rows)
+    order, known, until = _ranked(rows)
     if not len(order) or not len(key):
         return np.full(len(key), NONE, np.int64)
-    owner, known = rows.key[order], rows.known[order]
+    owner = rows.key[order]
     rank = _greatest_known(owner, known, key, at)
     _step_down(rank, owner, known, until, key, at)
     answer = np.where(rank != NONE, order[rank], NONE)
@@ -70,8 +70,8 @@ def may_still_be_used(rows: Rows, since: int) -> npt.NDArray[np.bool_]:
 
     A row that was known by then and stays hides all earlier event times of its key.
     """
-    order, until = _ranked(rows)
-    stays = order[(until == _LARGEST) & (rows.known[order] <= since)]  # in order of key, then of event time
+    order, known, until = _ranked(rows)
+    stays = order[(until == _LARGEST) & (known <= since)]  # in order of key, then of event time
     keys, first_from_the_end = np.unique(rows.key[stays][::-1], return_index=True)
     newest = rows.event[stays][::-1][first_from_the_end]
     place = np.minimum(np.searchsorted(keys, rows.key), max(len(keys) - 1, 0))
@@ -81,10 +81,11 @@ def may_still_be_used(rows: Rows, since: int) -> npt.NDArray[np.bool_]:
     return ~hidden
 
 
-def _ranked(rows: Rows) -> tuple[Ints, Ints]:
-    """The rows that ever count, by rank, and until when each does."""
+def _ranked(rows: Rows) -> tuple[Ints, Ints, Ints]:
+    """The rows that ever count, by rank; from when each was known and until when it counts."""
     if not len(rows.key):
-        return np.empty(0, np.int64), np.empty(0, np.int64)
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, nothing
     place = _packed(rows.key, rows.event)
     order = np.argsort(place)
     place = place[order]
@@ -95,8 +96,11 @@ def _ranked(rows: Rows) -> tuple[Ints, Ints]:
         run = np.cumsum(np.diff(place[several], prepend=place[several[0]]) != 0)
         order[several] = _by_created(rows, run, order[several])
         until[several] = _until(run, rows.known[order[several]])
-    counts = ~rows.retracted[order] & (rows.known[order] < until)
-    return (order, until) if counts.all() else (order[counts], until[counts])
+    known = rows.known[order]
+    counts = known < until
+    if rows.retracted.any():
+        counts &= ~rows.retracted[order]
+    return (order, known, until) if counts.all() else (order[counts], known[counts], until[counts])
 
 
 def _by_created(rows: Rows, run: Ints, members: Ints) -> Ints:
