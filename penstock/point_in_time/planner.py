@@ -24,7 +24,7 @@ from penstock.point_in_time.tile import ROW_BYTES, Attached, ViewFiles
 from penstock.point_in_time.view_join import ViewJoin
 
 _EARLIEST = -(2**63)
-_VALUE_BYTES = 16  # what one value of a spine's row takes in a task: as read, as attached, as written
+_VALUE_BYTES = 14  # what one value of a spine's row takes in a task: as read, as attached, as written
 _WORTH_A_TASK = 50_000  # spine rows below which another task costs more than it saves
 
 

@@ -105,20 +105,28 @@ class _TooManyRowsError(Exception):
 
 
 def _features_at_once(view: ViewFiles, reader: FeatureReader, spine: pa.Table) -> list[pa.ChunkedArray]:
+    used = _used_rows(view, reader, spine)  # what it held to find them is let go of before the features are read
+    return [column for one, rows in zip(view.attached, used, strict=True) for column in _taken(one, reader, rows)]
+
+
+def _used_rows(view: ViewFiles, reader: FeatureReader, spine: pa.Table) -> "list[_Used]":
+    """For each of what is attached, the feature rows that the rows of a tile use."""
     index = KeyIndex([spine[column] for column in view.keys.values()], spine.num_rows)
     at = _micros(spine["event_time"])
     asked = np.flatnonzero((index.ordinals != NONE) & np.asarray(pc.is_valid(spine["event_time"])))
     used = [_Used.none(spine.num_rows) for _ in view.attached]
-    if len(asked):
-        questions = [_by_mode(view, one.mode, at, asked) for one in view.attached]
-        modes = list(dict.fromkeys(mode for of_one in questions for mode, _ in of_one))
-        times, keys = at[asked], index.ordinals[asked]
-        divisible = bool((times != times[0]).any() or (keys != keys[0]).any())
-        held = _held(view, reader, index, _bounds(view, index, times), modes, int(times.min()), divisible=divisible)
-        for of_one, rows in zip(questions, used, strict=True):
-            for mode, mine in of_one:
-                _answer(view, reader, held, mode, index.ordinals[mine], at[mine], rows, mine)
-    return [column for one, rows in zip(view.attached, used, strict=True) for column in _taken(one, reader, rows)]
+    if not len(asked):
+        return used
+    questions = [_by_mode(view, one.mode, at, asked) for one in view.attached]
+    modes = list(dict.fromkeys(mode for of_one in questions for mode, _ in of_one))
+    times, keys = at[asked], index.ordinals[asked]
+    divisible = bool((times != times[0]).any() or (keys != keys[0]).any())
+    held = _held(view, reader, index, _bounds(view, index, times), modes, int(times.min()), divisible=divisible)
+    give_back()  # the parts it was put together from
+    for of_one, rows in zip(questions, used, strict=True):
+        for mode, mine in of_one:
+            _answer(view, reader, held, mode, index.ordinals[mine], at[mine], rows, mine)
+    return used
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,9 @@ def _taken(one: Attached, reader: FeatureReader, used: _Used) -> list[pa.Chunked
     is_wanted[used.place[found]] = True
     rows = reader.take(np.flatnonzero(is_wanted), list(one.features))
     position = pa.array((np.cumsum(is_wanted) - 1)[used.place], mask=~found)
-    columns = [rows[feature].take(position) for feature in one.features]
+    wanted = {feature: rows[feature] for feature in one.features}
+    del rows
+    columns = [wanted.pop(feature).take(position) for feature in one.features]  # what is taken from goes, column by column
     if one.with_times:
         columns += [pa.chunked_array([pa.array(times, pa.int64(), mask=~found).cast(_UTC)]) for times in (used.event, used.known)]
     return columns
