@@ -133,6 +133,7 @@ class DagsterSettings(Section):
     first_day: date = Field(date(2026, 1, 1), description="the first partition of every asset, UTC")
     publish_every_s: int = Field(15, ge=1, description="seconds between looks for partitions to publish")
     refresh_cron: str = Field("*/15 * * * *", description="when the open day is ingested and computed again, UTC")
+    compact_cron: str = Field("40 1 * * *", description="when the small files of closed days are folded, UTC")
 
 
 class Settings(BaseSettings):

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from deltalake import write_deltalake
 
 from jobs.flights_data import facts
 from jobs.ingest import FETCH
 from penstock.config import Settings
 from penstock.offline.ingest import Fetch
+from penstock.offline.lake import Lake
 from penstock.orchestration import definitions
 from penstock.orchestration.health import changed
 from penstock.orchestration.partitions import range_tags
@@ -43,8 +45,8 @@ delays = FeatureService("delays", views=[VIEW], owner="ml")
 class Project:
     """One view of the flights project over a lake of its own, in an instance of its own."""
 
-    def __init__(self, instance: dg.DagsterInstance, fetch: Fetch) -> None:
-        self.instance = instance
+    def __init__(self, instance: dg.DagsterInstance, fetch: Fetch, lake: Path) -> None:
+        self.instance, self.lake = instance, lake
         self.defs = definitions(ROOT, ingest={"arrivals": fetch}, package="one_view_assets")
 
     def materialize(self, *keys: dg.AssetKey, first: Any, last: Any) -> dg.ExecuteInProcessResult:
@@ -97,7 +99,7 @@ def project(spark: Any, cassandra_settings: Settings, tmp_path: Path, monkeypatc
     for name in [name for name in sys.modules if name.partition(".")[0] == "one_view_assets"]:
         monkeypatch.delitem(sys.modules, name)
     with dg.instance_for_test() as instance:
-        yield Project(instance, facts)
+        yield Project(instance, facts, tmp_path / "lake")
 
 
 def with_a_bad_day(name: str, start: datetime, end: datetime, known_by: datetime) -> pa.Table:
@@ -111,7 +113,7 @@ def with_a_bad_day(name: str, start: datetime, end: datetime, known_by: datetime
 def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_once_it_is_mended(project: Project) -> None:
     days = [TODAY - 2 * DAY, TODAY - DAY, TODAY]
     keys = [day.isoformat() for day in days]
-    bad = Project(project.instance, with_a_bad_day)
+    bad = Project(project.instance, with_a_bad_day, project.lake)
     assert bad.materialize(SOURCE, first=TODAY - 9 * DAY, last=TODAY).success
     assert bad.materialize(FEATURES, first=days[0], last=days[2]).success
     succeeded, failed = AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED
@@ -170,6 +172,18 @@ def test_a_refresh_is_not_asked_for_while_another_waits(project: Project) -> Non
         assert tick().skip_message == "a refresh waits already; it will take what is open when it starts"
     with project.refreshing(dg.DagsterRunStatus.STARTED):
         assert len(tick().run_requests) == 1
+
+
+def test_small_files_of_closed_days_are_folded_by_a_job_on_a_schedule(project: Project) -> None:
+    assert project.materialize(SOURCE, first=TODAY - 8 * DAY, last=TODAY).success
+    assert project.materialize(FEATURES, first=TODAY - DAY, last=TODAY - DAY).success
+    lake, table = Lake(str(project.lake)), f"features/{VIEW}/v1"
+    write_deltalake(lake.location(table), lake.dataset(table).to_table().slice(0, 1), mode="append")  # as a correction's own file
+    assert len(lake.open(table).file_uris()) == 2
+    done = project.defs.resolve_job_def("compact").execute_in_process(instance=project.instance)
+    assert done.success
+    assert len(lake.open(table).file_uris()) == 1
+    assert project.defs.resolve_schedule_def("compact").cron_schedule == "40 1 * * *"
 
 
 def test_a_training_set_is_materialized_with_a_launch_config(project: Project) -> None:
