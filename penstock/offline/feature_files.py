@@ -175,7 +175,7 @@ class FeatureReader:
                 taken.append(self._take(part, places[low:high] - part.begin, columns))
         if not taken:
             return self._schema(columns).empty_table()
-        return pa.concat_tables(taken)
+        return pa.concat_tables(taken, promote_options="permissive")
 
     def _take(self, part: Part, places: Ints, columns: Sequence[str]) -> pa.Table:
         of_group = np.searchsorted(part.begins, places, "right") - 1

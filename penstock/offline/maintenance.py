@@ -50,6 +50,7 @@ def compact(lake: Lake, view: FeatureView, *, before: date) -> Compacted:
         CommitError: another writer removed one of the files meanwhile; nothing was changed.
     """
     table = lake.open(feature_table(view))
+    schema = pa.schema([field for field in pa.schema(table.schema().to_arrow()) if field.name != "event_date"])
     files, root = FileSystem.from_uri(lake.location(feature_table(view)))
     by_day: dict[date, list[dict[str, Any]]] = {}
     for one in pa.table(table.get_add_actions(flatten=True)).to_pylist():
@@ -59,7 +60,7 @@ def compact(lake: Lake, view: FeatureView, *, before: date) -> Compacted:
     written: list[str] = []
     try:
         for day, parts in small.items():
-            add, remove = _folded(files, root, view, day, parts)
+            add, remove = _folded(files, root, view, day, parts, schema)
             written.append(f"{root}/{add.path}")
             actions += [add, *remove]
         if actions:
@@ -77,10 +78,12 @@ def compact(lake: Lake, view: FeatureView, *, before: date) -> Compacted:
 
 
 def _folded(
-    files: FileSystem, root: str, view: FeatureView, day: date, parts: Sequence[Mapping[str, Any]]
+    files: FileSystem, root: str, view: FeatureView, day: date, parts: Sequence[Mapping[str, Any]], schema: pa.Schema
 ) -> tuple[AddAction, list[RemoveAction]]:
     paths = [unquote(part["path"]) for part in parts]
-    rows = pa.concat_tables([pq.read_table(f"{root}/{path}", filesystem=files, partitioning=None) for path in paths])
+    # What wrote a file decides what it says of nulls and which of several types for text it has: the table says which is meant.
+    tables = [pq.read_table(f"{root}/{path}", filesystem=files, partitioning=None) for path in paths]
+    rows = pa.concat_tables([table.select(schema.names).cast(schema) for table in tables])
     keys = list(view.entity.join_keys)
     rows = rows.sort_by([(name, "ascending") for name in (*keys, *_SORTED_WITHIN)])
     name = f"{PurePosixPath(paths[0]).parent}/part-{uuid4()}.snappy.parquet"

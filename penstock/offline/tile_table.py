@@ -361,7 +361,7 @@ def _read(work: _Work, where: str, files: Sequence[FeatureFile], low: _Bound, hi
                 from_bound = _at_or_after(rows, work.keys, bound)
                 rows = rows.filter(from_bound if is_low else pc.invert(from_bound))
         found.append(rows)
-    return pa.concat_tables(found)
+    return pa.concat_tables(found, promote_options="permissive")
 
 
 def _at_or_after(rows: pa.Table, keys: Sequence[str], bound: tuple[Any, ...]) -> pa.ChunkedArray:

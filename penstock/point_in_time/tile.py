@@ -209,7 +209,7 @@ def _with_keys(
         size = sum(one.rows for one, _ in waiting)
         if size < 4 * index.size and number + 1 < len(parts):
             continue
-        together = pa.concat_tables([rows for _, rows in waiting])
+        together = pa.concat_tables([rows for _, rows in waiting], promote_options="permissive")
         keys, begin = index.find([together[name] for name in view.keys], size), 0
         for one, rows in waiting:
             yield one, rows, keys[begin : begin + one.rows]

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
-from penstock.contract import FeatureView
+from penstock.contract import Feature, FeatureView
 from penstock.contract.service import select
 from penstock.errors import CommitError, ContractError, SourceError, SpineError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake, feature_table
+from penstock.offline.maintenance import compact
 from penstock.point_in_time.spine import DeltaRows
 from tests.point_in_time.conftest import Join
 from tests.point_in_time.tables import CREATED, DAY, HOUR, a_view, publish_at, write_rows
@@ -302,3 +303,19 @@ def test_a_spine_table_may_be_partitioned_and_have_statistics_of_some_columns_on
         rows = replace(planned, plan=replace(planned.plan, tiles=tiles)).to_arrow().sort_by("label")
         assert rows.select(table.schema.names).equals(table.sort_by("label").cast(rows.select(table.schema.names).schema))
         assert rows["spend__amount"].to_pylist() == [*[float(n) for n in range(38)], None, None]
+
+
+def test_files_of_several_writers_need_not_agree_on_nulls_nor_on_which_type_of_text(lake: Lake, columnar: Join) -> None:
+    view = a_view(keys={"name": "string"}, features=[Feature("amount", "string")])
+    write_rows(lake, view, [{"name": f"n{n}", "at": DAY + n * HOUR, "amount": str(n)} for n in range(0, 48, 2)])
+    file = files_of(lake, view)[0]
+    rows = pq.read_table(file, partitioning=None)
+    kinds = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+    other = pa.schema([pa.field(field.name, kinds.get(field.type, field.type), nullable=False) for field in rows.schema])
+    pq.write_table(rows.cast(other), file)
+    asked = spine(name=[f"n{n}" for n in range(48)], at=[DAY + n * HOUR for n in range(48)])
+    assert amounts(columnar(asked, [view]).to_arrow()) == [None if n % 2 else str(n) for n in range(48)]
+    folded = columnar(asked, [view])
+    write_rows(lake, view, [{"name": "n0", "at": DAY, "amount": "late", "created": CREATED + HOUR}])
+    assert compact(lake, view, before=DAY.date() + timedelta(days=1)).files == 2
+    assert amounts(columnar(asked, [view]).to_arrow()) == ["late", *amounts(folded.to_arrow())[1:]]
