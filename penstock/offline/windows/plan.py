@@ -85,8 +85,9 @@ def ceil_to(step: int, times: Ints) -> Ints:
 
 
 def changes(values: Floats, there: Flags) -> Flags:
-    """Whether each value along the first axis differs from the one before it; the first does not."""
+    """Whether each value along the first axis differs from the one before it, a NaN being equal to a NaN; the first does not."""
     shown = np.where(there, values, 0.0)  # what stands under a null is no difference
+    now, before = shown[1:], shown[:-1]
     changed = np.zeros(shown.shape, np.bool_)
-    changed[1:] = (shown[1:] != shown[:-1]) | (there[1:] != there[:-1])
+    changed[1:] = ((now != before) & ~(np.isnan(now) & np.isnan(before))) | (there[1:] != there[:-1])
     return changed

@@ -127,6 +127,17 @@ def test_the_same_to_the_bit_whatever_range_order_or_piece(monkeypatch: pytest.M
     assert cut == whole
 
 
+def test_values_that_are_no_numbers_stay_so_and_are_no_change() -> None:
+    plan = plan_with(EXACT)
+    rows = source(Random(9), entities=1, rows=12)
+    for odd in (float("nan"), float("inf"), -0.0):
+        values = [odd if n in (3, 7) else v for n, v in enumerate(rows["x"].to_pylist())]
+        given = rows.set_column(rows.column_names.index("x"), "x", pa.array(values, pa.float64()))
+        found, expected = from_tiles(plan, tiles_of(plan, TILE, given, ["k", "n"]), -50, 500), from_rows(plan, given, -50, 500)
+        assert repr(sorted(found.items())) == repr(sorted(expected.items())) != "[]"  # a NaN is not equal to itself
+        assert repr(odd) in repr(found)
+
+
 def test_late_rows_count_from_when_they_were_known_however_late() -> None:
     plan = plan_with([Wanted("count", None, 130), Wanted("sum", "x", 130), Wanted("last", "x", 130)])
     at = {"k": pa.array(["a"] * 4), "n": pa.array([0] * 4)}
