@@ -6,7 +6,6 @@ No feature row is shuffled: a task reads the row groups its tile asks for and at
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -17,13 +16,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from penstock.point_in_time.planner import Plan
-from penstock.point_in_time.spine import DeltaRows, FrameRows, Rows, Tile, cast
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Rows, TableRows, Tile, cast
 from penstock.point_in_time.tile import ViewFiles, attach
 
 OnSpark: TypeAlias = DeltaRows | FrameRows
 """A spine in a Delta table, which tasks read themselves, or one that Spark computes."""
 
 _BATCH_ROWS = 20_000  # rows handed on at once
+_TILES_A_TASK = 4  # at most: their rows of the spine are held together
 _GROUP_ROWS = 100_000  # rows of a row group of what is written
 
 _WRITTEN = "path string, rows bigint, bytes bigint, first bigint, last bigint, told string"
@@ -129,7 +129,8 @@ class _Write:
 def _map_tiles(spark: SparkSession, spine: OnSpark, plan: Plan, work: Any, schema: Any) -> DataFrame:
     if isinstance(spine, DeltaRows):
         tiles = spine.cut(plan.columns, plan.tiles)
-        return spark.range(0, len(tiles), 1, len(tiles)).mapInArrow(_from_files(spine, tiles, work), schema)
+        each = max(1, min(_TILES_A_TASK, len(tiles) // plan.tasks))
+        return spark.range(0, len(tiles), 1, -(-len(tiles) // each)).mapInArrow(_from_files(spine, tiles, work), schema)
     rows = spine.rows
     cut = rows.repartitionByRange(plan.tiles, *plan.columns) if plan.tiles > 1 else rows.repartition(1)
     return cut.mapInArrow(_from_batches(spine.schema, work), schema)
@@ -137,8 +138,13 @@ def _map_tiles(spark: SparkSession, spine: OnSpark, plan: Plan, work: Any, schem
 
 def _from_files(spine: DeltaRows, tiles: Sequence[Tile], work: Any) -> Callable[..., Iterator[pa.RecordBatch]]:
     def run(numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for number in chain.from_iterable(batch.column(0).to_pylist() for batch in numbers):
-            yield from work(spine.read(tiles[number]))
+        mine = [tiles[number] for batch in numbers for number in batch.column(0).to_pylist()]
+        if not mine:
+            return
+        # The spine is looked through once for all of them, which lie side by side.
+        rows = TableRows(spine.read(Tile(mine[0].columns, mine[0].begin, mine[-1].end)))
+        for tile in mine:
+            yield from work(rows.read(tile))
 
     return run
 

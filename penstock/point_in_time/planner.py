@@ -58,6 +58,7 @@ class Plan:
         pruned: what is read, a view each.
         columns: the order the spine is cut in.
         tiles: into how many.
+        tasks: how many of them are done side by side.
         reads: how often, on average, a row of the tables is read.
         why_sql: why the SQL engine has to compute it; None: it has not.
     """
@@ -67,6 +68,7 @@ class Plan:
     pruned: tuple[Pruned, ...]
     columns: tuple[str, ...]
     tiles: int
+    tasks: int
     reads: float
     why_sql: str | None
 
@@ -110,7 +112,7 @@ def plan(lake: Lake, joins: Sequence[ViewJoin], extent: Extent, width: int, *, t
             why = f"{feature_table(join.view)}: {not_plain}"
         pruned.append(_pruned(lake, join, feature_files(table, first_key), extent))
     columns, tiles, reads = _cut(joins, pruned, extent, width, tasks, task_bytes)
-    return Plan(tuple(joins), extent, tuple(pruned), columns, tiles, reads, why)
+    return Plan(tuple(joins), extent, tuple(pruned), columns, tiles, tasks, reads, why)
 
 
 def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_bytes: int) -> list[ViewFiles]:
