@@ -23,7 +23,7 @@ OnSpark: TypeAlias = DeltaRows | FrameRows
 """A spine in a Delta table, which tasks read themselves, or one that Spark computes."""
 
 _BATCH_ROWS = 20_000  # rows handed on at once
-_TILES_A_TASK = 4  # at most: their rows of the spine are held together
+_TILES_A_TASK = 2  # at most: their rows of the spine are held together
 _GROUP_ROWS = 100_000  # rows of a row group of what is written
 
 _WRITTEN = "path string, rows bigint, bytes bigint, first bigint, last bigint, told string"
