@@ -182,18 +182,17 @@ def _made_from(lake: Lake, view: FeatureView, inputs: Mapping[str, int], days: S
     table = DeltaTable(location(lake, source), version=at)
     if why_not_plain(table) is not None:  # rows go without a new file
         return {day: digest([*definition, str(at)])[:16] for day in days}
-    files = list(_spans(pa.table(table.get_add_actions(flatten=True)), source.event_time))
+    files = list(_spans(pa.table(table.get_add_actions(flatten=True)), source.event_time, by_day=source.table is None))
     found = {day: sorted(path for path, first, last in files if first <= day <= last) for day in days}
     return {day: digest([*definition, paths])[:16] for day, paths in found.items() if paths}
 
 
-def _spans(listed: pa.Table, event_time: str) -> Iterator[tuple[str, date, date]]:
-    """Each file and the days that its rows may be of."""
+def _spans(listed: pa.Table, event_time: str, *, by_day: bool) -> Iterator[tuple[str, date, date]]:
+    """Each file and the days that its rows may be of; `by_day`: the table is ours, partitioned by the day of the event time."""
     for row in listed.to_pylist():
-        day = row.get("partition.event_date")
         first, last = row.get(f"min.{event_time}"), row.get(f"max.{event_time}")
-        if isinstance(day, date):
-            yield row["path"], day, day
+        if by_day:  # somebody else's event_date may be a day of another zone, or of another time
+            yield row["path"], row["partition.event_date"], row["partition.event_date"]
         elif isinstance(first, datetime) and isinstance(last, datetime):
             yield row["path"], _utc(first).date(), (_utc(last) + timedelta(milliseconds=1)).date()  # statistics are cut to milliseconds
         else:

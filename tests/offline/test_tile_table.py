@@ -249,6 +249,26 @@ def test_external_tables_are_tiled_too(spark: Any, tmp_path: Path, kind: str) ->
     assert changed == [TODAY - 2 * DAY] if kind == "delta" else TODAY - 2 * DAY in changed
 
 
+def test_a_table_of_somebody_elses_is_not_taken_to_be_partitioned_by_day(spark: Any, tmp_path: Path) -> None:
+    where = str(tmp_path / "theirs")
+    source = Source(
+        "orders", schema={"customer": "string", "amount": "float64", "event_time": "timestamp"}, table=delta(where), owner="shop"
+    )
+
+    def write(amount: float) -> None:
+        at = MONDAY - 26 * HOUR  # on Saturday in UTC; their event_date is another
+        rows = {"customer": ["ann"], "amount": [amount], "event_time": pa.array([at], TIME), "event_date": pa.array([TODAY])}
+        write_deltalake(where, pa.table(rows), mode="append", partition_by=["event_date"])
+
+    write(1.0)
+    world = World(spark, Lake(str(tmp_path / "lake")), FixedClock(MONDAY), view=spending(DAY, source=source))
+    for amount in (1.0, 2.0):
+        refreshed(world, MONDAY - 3 * DAY)
+        expected = computed(world, spending(None, source=source), MONDAY - 3 * DAY, MONDAY)
+        assert computed(world, world.view, MONDAY - 3 * DAY, MONDAY) == expected != []
+        write(amount + 1)
+
+
 def test_a_source_that_is_not_as_declared_is_refused_before_anything_is_kept(world: World) -> None:
     wrong = Source(
         "orders", schema={**orders.schema, "amount": "int64"}, owner="tests", availability=available_at("available_time", at_most=HOUR)
