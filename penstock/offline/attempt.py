@@ -28,6 +28,7 @@ from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
 from penstock.offline.sources import how_far, require_unchanged, versions
+from penstock.offline.task_errors import as_themselves
 from penstock.offline.tile_table import refresh_tiles
 from penstock.offline.watermark import complete_until, require_time_goes_on
 
@@ -65,7 +66,7 @@ def run_attempt(
         One entry per partition, as logged; a refused one has `state == "quarantined"`.
 
     Raises:
-        SourceError: a source has no table.
+        SourceError: a source has no table, or a file that a task needed cannot be read.
         CommitError: another writer interfered, a row lies in the future, or the Clock has gone back.
         ConfigError: the session's time zone is not UTC; days would be cut elsewhere.
     """
@@ -90,7 +91,8 @@ def run_attempt(
     else:
         rows = up_to(view, computed, limits, now).cache()
         try:
-            verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
+            with as_themselves():
+                verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
             require_unchanged(lake, view, inputs)
             entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts)
         finally:

@@ -129,9 +129,13 @@ class FeatureReader:
     Args:
         location: of the table.
         files: those that may hold what will be asked for.
+        remedy: what to do about one that cannot be read.
     """
 
-    def __init__(self, location: str, files: Sequence[FeatureFile]) -> None:
+    def __init__(
+        self, location: str, files: Sequence[FeatureFile], remedy: str = "restore it, or compute its partition again as a new version"
+    ) -> None:
+        self._remedy = remedy
         self._files, self._root = FileSystem.from_uri(location)
         self._location = location
         self._listed = files
@@ -210,9 +214,7 @@ class FeatureReader:
             what = "is gone, although the table's log names it"
         else:
             what = f"cannot be read: {str(error).partition(chr(10))[0]}"
-        return SourceError(
-            f"{self._location}: the file {file.path} {what}", hint="restore it, or compute its partition again as a new version"
-        )
+        return SourceError(f"{self._location}: the file {file.path} {what}", hint=self._remedy)
 
 
 def _row_groups(metadata: Any, asked: Asked, first_key: str | None) -> Iterator[int]:

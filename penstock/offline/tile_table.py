@@ -49,6 +49,7 @@ _CONFLICTS = (
     ConcurrentWriteException,
     MetadataChangedException,
 )
+_REMEDY = "remove the folder of the view's tiles: they are derived, and made again"
 _FORMAT = 1  # of the states; another one makes all tiles anew
 _ROWS_AT_ONCE = 250_000  # source rows a task holds, or those of one entity and day if they are more
 _TILES_PER_TASK = 1_000_000
@@ -322,7 +323,7 @@ def _ranges(where: str, files: Sequence[FeatureFile], keys: Sequence[str]) -> li
     largest = max(files, key=lambda file: file.rows)
     if tasks < 2 or not keys or largest.rows < tasks:
         return [(None, None)]
-    reader = FeatureReader(where, [largest])
+    reader = FeatureReader(where, [largest], _REMEDY)
     (part,) = reader.select(Asked(_EARLIEST, _LATEST), None)
     held = reader.read(part, keys)
     places = [largest.rows * n // tasks for n in range(1, tasks)]
@@ -345,7 +346,7 @@ def _from_files(
 def _read(work: _Work, where: str, files: Sequence[FeatureFile], low: _Bound, high: _Bound) -> pa.Table:
     """The tiles of a range of keys; file by file, so that no more than one is held beside them."""
     first_key = work.keys[0] if work.keys and low != high else None
-    reader = FeatureReader(where, files)
+    reader = FeatureReader(where, files, _REMEDY)
     # What has no bound is bounded by what the files have: a range of which one end is open prunes as well.
     lowest = min((file.low for file in files if file.low is not None), default=None)
     highest = max((file.high for file in files if file.high is not None), default=None)

@@ -15,6 +15,7 @@ from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from penstock.offline.task_errors import as_themselves
 from penstock.point_in_time.planner import Plan
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Rows, TableRows, Tile, cast
 from penstock.point_in_time.tile import ViewFiles, attach
@@ -71,13 +72,15 @@ def write_on_spark(
     A task that Spark runs twice writes two files; only the one it reported is named here.
     """
     written = _map_tiles(spark, spine, plan, _Write(tuple(views), tuple(order), folder, finish), _WRITTEN)
-    return [Written(**row.asDict()) for row in written.collect()]
+    with as_themselves():
+        return [Written(**row.asDict()) for row in written.collect()]
 
 
 def write_frame(rows: DataFrame, schema: pa.Schema, folder: str, finish: Finish | None = None) -> list[Written]:
     """Any DataFrame, written the same way: a file for each of its partitions that has rows."""
     written = rows.mapInArrow(_from_batches(schema, _Write((), tuple(schema.names), folder, finish)), _WRITTEN)
-    return [Written(**row.asDict()) for row in written.collect()]
+    with as_themselves():
+        return [Written(**row.asDict()) for row in written.collect()]
 
 
 def write_table(folder: str, rows: pa.Table, finish: Finish | None = None) -> Written:

@@ -1,5 +1,6 @@
 """Views made of tiles: the same rows as without, and tiles are made anew exactly where their source changed. On real Spark and Delta."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -176,6 +177,20 @@ def test_a_preview_keeps_no_tiles(world: World) -> None:
     rows = preview(world.spark, world.lake, world.view, [{"customer": "ann"}], MONDAY, TODAY - 9 * DAY, TODAY)
     assert rows_of(rows) == [row for row in computed(world, spending(None), MONDAY - 9 * DAY, MONDAY) if row[0] == "ann"] != []
     assert world.lake.version(tile_table(world.view)) is None
+
+
+def test_a_damaged_tile_is_named_and_what_to_do_about_it_helps(world: World) -> None:
+    world.compute(TODAY)
+    where = Path(world.lake.location(tile_table(world.view)))
+    day = max(day for day, kept in module._held(world.lake, world.view).items() if kept.files[0].rows > 1)
+    (file,) = where.glob(f"event_date={day}/*/*.parquet")
+    file.write_bytes(b"nothing of the kind")
+    world.clock.advance(HOUR)
+    with pytest.raises(SourceError, match=rf"{file.name} cannot be read: .*\n  hint: remove the folder of the view's tiles"):
+        world.compute(TODAY)
+    shutil.rmtree(where)
+    (entry,) = world.compute(TODAY)
+    assert (entry.state, entry.changed) == ("passed", 0)
 
 
 def test_another_writer_of_the_same_days_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
