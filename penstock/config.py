@@ -112,6 +112,7 @@ class CassandraSettings(Section):
     username: str | None = Field(None, description="null: no authentication")
     password: Secret | None = Field(None, description="env:NAME or file:PATH")
     request_timeout_s: float = Field(5.0, gt=0, description="seconds one statement may take")
+    keys_per_read: int = Field(20, ge=1, description="keys one statement reads; 1 where replicas are far fewer than nodes")
     data: str = Field("var/cassandra", description="embedded: data folder")
     heap: str = Field("384M", description="embedded: JVM heap")
 

@@ -19,7 +19,7 @@ async def read_values(store: OnlineStore, view: FeatureView, keys: list[tuple[ob
     """What each key holds of a view, as stored."""
     slot, join_keys = Slot(view.name, view.version, 1), list(view.entity.join_keys.items())
     found = await store.read(view.entity.name, [encode_key(join_keys, key) for key in keys], [slot])
-    return {key: decode_value(values[slot]) if slot in values else None for key, values in zip(keys, found, strict=True)}
+    return {key: None if value is None else decode_value(value) for key, (value,) in zip(keys, found, strict=True)}
 
 
 def values_online(connect: Connect, view: FeatureView, keys: list[tuple[object, ...]]) -> dict[tuple[object, ...], Stored | None]:

@@ -3,9 +3,11 @@
     key    format u8 | per join key: type u8, length u32, payload
     value  format u8 | schema_id u32 | event_time i64 | attempt i64 | crc32 u32 | msgpack list
 
-All integers are big-endian. The checksum covers everything but itself.
+All integers are big-endian. The checksum covers everything but itself. A value whose numbers are all finite and
+of which nothing is null says so by its format, so that a reader need not look at each.
 """
 
+import math
 import struct
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -19,7 +21,7 @@ from penstock.dtypes import accepts
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
 
 KEY_FORMAT = 1
-VALUE_FORMAT = 1
+VALUE_FORMAT, PLAIN_VALUE_FORMAT = 1, 2
 MAX_KEY_BYTES = 65_535  # Cassandra's limit for a partition key
 
 REVISIONS = 1000  # how many revisions of one event time a write token can tell apart
@@ -29,7 +31,8 @@ _PART = struct.Struct(">BI")
 _INT64 = struct.Struct(">q")
 _HEADER = struct.Struct(">BIqq")
 _CRC = struct.Struct(">I")
-_BODY = _HEADER.size + _CRC.size
+_HEADER_AND_CRC = struct.Struct(">BIqqI")
+_BODY = _HEADER_AND_CRC.size
 
 _encode_values = msgspec.msgpack.Encoder().encode
 _decode_values = msgspec.msgpack.Decoder(list).decode
@@ -89,12 +92,16 @@ class Stored(NamedTuple):
         event_time_us: when the values were true.
         attempt: which attempt computed them.
         values: one per feature of the view, in its order.
+        plain: none of them is null, NaN or infinite.
+        checksum: of the bytes; equal bytes have equal ones.
     """
 
     schema_id: int
     event_time_us: int
     attempt: int
     values: list[object]
+    plain: bool
+    checksum: int
 
 
 def encode_value(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object]) -> bytes:
@@ -111,7 +118,8 @@ def encode_value(schema_id: int, event_time_us: int, attempt: int, values: Seque
         if not _storable(value):
             raise PublicationError(f"feature {position + 1} of {len(values)}: {_shown(value)} cannot be stored online")
     try:
-        header = _HEADER.pack(VALUE_FORMAT, schema_id, event_time_us, attempt)
+        plain = all(map(is_plain, values))
+        header = _HEADER.pack(PLAIN_VALUE_FORMAT if plain else VALUE_FORMAT, schema_id, event_time_us, attempt)
         body = _encode_values(list(values))
     except (struct.error, UnicodeEncodeError, OverflowError) as error:
         raise PublicationError(f"a value cannot be stored online: {error}") from None
@@ -126,16 +134,23 @@ def decode_value(blob: bytes) -> Stored:
     """
     if len(blob) <= _BODY:
         raise CorruptValue(f"a stored value of {len(blob)} bytes; the shortest has {_BODY + 1}")
-    header, body = blob[: _HEADER.size], blob[_BODY:]
-    if _CRC.unpack_from(blob, _HEADER.size)[0] != crc32(body, crc32(header)):
+    body = blob[_BODY:]
+    version, schema_id, event_time_us, attempt, checksum = _HEADER_AND_CRC.unpack_from(blob)
+    if checksum != crc32(body, crc32(blob[: _HEADER.size])):
         raise CorruptValue("a stored value does not pass its checksum")
-    version, schema_id, event_time_us, attempt = _HEADER.unpack(header)
-    if version != VALUE_FORMAT:
-        raise CorruptValue(f"a stored value of format {version}; this Penstock reads format {VALUE_FORMAT}")
+    if version not in (VALUE_FORMAT, PLAIN_VALUE_FORMAT):
+        raise CorruptValue(f"a stored value of format {version}; this Penstock reads formats {VALUE_FORMAT} and {PLAIN_VALUE_FORMAT}")
     try:
-        return Stored(schema_id, event_time_us, attempt, _decode_values(body))
+        return Stored(schema_id, event_time_us, attempt, _decode_values(body), version == PLAIN_VALUE_FORMAT, checksum)
     except msgspec.DecodeError as error:
         raise CorruptValue(f"a stored value passes its checksum and is not a list: {error}") from None
+
+
+def is_plain(value: object) -> bool:
+    """Whether a value is there and can be said in JSON: not null, NaN or infinite, nor a list with a number that is."""
+    if type(value) is float:
+        return math.isfinite(value)
+    return all(type(item) is not float or math.isfinite(item) for item in value) if type(value) is list else value is not None
 
 
 def write_token(event_time_us: int, revision: int) -> int:

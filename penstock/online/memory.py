@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.ledger import Intent, Publication, view_version_of
-from penstock.online.store import Slot, Write
+from penstock.online.store import Held, Slot, Write
 from penstock.registry.serving_state import ServicePointers
 
 _Cell = tuple[int, bool, bytes]
@@ -33,13 +33,11 @@ class MemoryStore:
         for entity in entities:
             self._cells.setdefault(entity, {})
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
         cells = self._of(entity)
-        found: list[dict[Slot, bytes]] = []
-        for key in keys:
-            held = {slot: cells[key, slot] for slot in slots if (key, slot) in cells}
-            found.append({slot: value for slot, (_, deleted, value) in held.items() if not deleted})
-        return found
+        none: _Cell = (0, True, b"")
+        held = [[cells.get((key, slot), none) for slot in slots] for key in keys]
+        return [[None if deleted else value for _, deleted, value in of_key] for of_key in held]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         cells = self._of(entity)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from penstock.online.ledger import Intent, Publication
 from penstock.registry.serving_state import ServicePointers
@@ -33,6 +33,10 @@ class Write:
     value: bytes | None
 
 
+Held: TypeAlias = Sequence[bytes | None]
+"""What a key holds: one value per slot asked for, or None."""
+
+
 class OnlineStore(Protocol):
     """Values by (entity, key, slot), and the control plane: ledger, snapshots, service pointers.
 
@@ -43,8 +47,8 @@ class OnlineStore(Protocol):
     async def prepare(self, entities: Sequence[str]) -> None:
         """Make room for the values of these entities; done already is no error. Must precede reads and writes."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
-        """For each key, in order, the values it has in `slots`; an absent or deleted value is not in the dict."""
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+        """For each key, in order, its value in each of `slots`, in order; None: absent or deleted. Slots are distinct."""
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         """Put and delete values. Of two writes to one (key, slot) the greater token wins in whatever order they

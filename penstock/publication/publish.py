@@ -237,7 +237,7 @@ def _writer(view: FeatureView, connect: Connect, generation: int) -> Callable[[I
 
 async def _read_back(store: OnlineStore, entity: str, slot: Slot, sample: Sequence[Write]) -> None:
     found = await store.read(entity, [write.key for write in sample], [slot])
-    wrong = [write.key.hex() for write, values in zip(sample, found, strict=True) if values.get(slot) != write.value]
+    wrong = [write.key.hex() for write, (value,) in zip(sample, found, strict=True) if value != write.value]
     if wrong:
         raise PublicationError(
             f"{len(wrong)} of {len(sample)} values read back from {slot.view}@{slot.version} are not the ones written, e.g. key {wrong[0]}",

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.clock import to_micros
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
-from penstock.online.codec import MAX_KEY_BYTES, Stored, decode_value, encode_key, encode_value, write_token
+from penstock.online.codec import MAX_KEY_BYTES, decode_value, encode_key, encode_value, write_token
 
 UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -124,7 +125,8 @@ def test_an_error_does_not_repeat_a_long_value() -> None:
 VALUES = st.lists(
     st.none() | st.one_of(*SCALARS.values()) | st.one_of(*[st.lists(scalars, max_size=3) for scalars in SCALARS.values()]), max_size=5
 )
-STORED = st.builds(Stored, st.integers(0, 2**32 - 1), INT64, INT64, VALUES)
+Encoded: TypeAlias = tuple[int, int, int, list[object]]
+STORED = st.tuples(st.integers(0, 2**32 - 1), INT64, INT64, VALUES)
 
 
 def exact(value: object) -> object:
@@ -139,14 +141,34 @@ def exact(value: object) -> object:
 
 
 @given(STORED)
-def test_what_is_decoded_is_exactly_what_was_encoded(stored: Stored) -> None:
+def test_what_is_decoded_is_exactly_what_was_encoded(stored: Encoded) -> None:
     decoded = decode_value(encode_value(*stored))
     assert decoded[:3] == stored[:3]
-    assert exact(decoded.values) == exact(stored.values)
+    assert exact(decoded.values) == exact(stored[3])
+
+
+@pytest.mark.parametrize(
+    ("values", "plain"),
+    [
+        ([], True),
+        ([0.0, 0, "", False, [], [1.0, "a"], datetime(2013, 1, 1, tzinfo=UTC)], True),
+        ([1.0, None], False),
+        ([math.nan], False),
+        ([-math.inf, 1], False),
+        ([[1.0, math.inf]], False),
+    ],
+)
+def test_a_value_says_whether_anything_in_it_is_null_or_not_finite(values: list[object], plain: bool) -> None:
+    assert decode_value(encode_value(1, 0, 1, values)).plain is plain
+
+
+def test_equal_bytes_have_equal_checksums_and_another_attempt_another() -> None:
+    one, same, other = (decode_value(encode_value(1, 0, attempt, [1.0])).checksum for attempt in (7, 7, 8))
+    assert one == same != other
 
 
 @given(STORED)
-def test_every_flipped_bit_is_found(stored: Stored) -> None:
+def test_every_flipped_bit_is_found(stored: Encoded) -> None:
     blob = encode_value(*stored)
     for bit in range(len(blob) * 8):
         damaged = bytearray(blob)
@@ -156,7 +178,7 @@ def test_every_flipped_bit_is_found(stored: Stored) -> None:
 
 
 @given(STORED, st.binary(min_size=1, max_size=3))
-def test_a_value_cut_short_or_grown_is_found(stored: Stored, more: bytes) -> None:
+def test_a_value_cut_short_or_grown_is_found(stored: Encoded, more: bytes) -> None:
     blob = encode_value(*stored)
     for damaged in [*(blob[:n] for n in range(len(blob))), blob + more]:
         with pytest.raises(CorruptValue):

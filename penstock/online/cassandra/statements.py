@@ -12,8 +12,13 @@ _PAGE_ROWS = 5000
 
 # One key's values in the slots named; other views, versions and generations of the key stay unread.
 READ = """
-    SELECT feature_view, version, generation, value FROM {keyspace}.{table}
+    SELECT key, feature_view, version, generation, value FROM {keyspace}.{table}
     WHERE key = ? AND (feature_view, version, generation) IN ?"""
+
+# The same of several keys: a third of the client's work per key and two thirds of the node's (ADR 0015).
+READ_KEYS = """
+    SELECT key, feature_view, version, generation, value FROM {keyspace}.{table}
+    WHERE key IN ? AND (feature_view, version, generation) IN ?"""
 
 # Put a value at its token: of two, the greater wins whenever it arrives.
 PUT = """
@@ -81,13 +86,14 @@ class EntityStatements:
     """Statements on one entity's table."""
 
     read: Prepared
+    read_keys: Prepared
     put: Prepared
     delete: Prepared
 
     @classmethod
     async def of(cls, session: acsylla.Session, keyspace: str, entity: str) -> Self:
         table = entity_table(entity)
-        return cls(*[await prepare(session, cql, keyspace=keyspace, table=table) for cql in (READ, PUT, DELETE)])
+        return cls(*[await prepare(session, cql, keyspace=keyspace, table=table) for cql in (READ, READ_KEYS, PUT, DELETE)])
 
 
 @dataclass(frozen=True)

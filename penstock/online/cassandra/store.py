@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import acsylla
 import msgspec
 
-from penstock.config import Settings
+from penstock.config import CassandraSettings, Settings
 from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
 from penstock.online.cassandra.statements import ControlStatements, EntityStatements
 from penstock.online.ledger import Intent, Publication, view_version_of
-from penstock.online.store import Slot, Write
+from penstock.online.store import Held, Slot, Write
 from penstock.registry.serving_state import ServicePointers
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
@@ -35,10 +35,13 @@ class CassandraStore:
     node failed between them. With one replica that is the same as LOCAL_ONE.
     """
 
-    def __init__(self, cluster: acsylla.Cluster, session: acsylla.Session, keyspace: str, control: ControlStatements) -> None:
+    def __init__(
+        self, cluster: acsylla.Cluster, session: acsylla.Session, settings: CassandraSettings, control: ControlStatements
+    ) -> None:
         self._cluster = cluster
         self._session = session
-        self._keyspace = keyspace
+        self._keyspace = settings.keyspace
+        self._keys_per_read = settings.keys_per_read
         self._control = control
         self._entities: dict[str, EntityStatements] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
@@ -74,7 +77,7 @@ class CassandraStore:
                 session = await cluster.create_session()
             try:
                 await create_control_tables(session, cassandra)
-                return cls(cluster, session, cassandra.keyspace, await ControlStatements.of(session, cassandra.keyspace))
+                return cls(cluster, session, cassandra, await ControlStatements.of(session, cassandra.keyspace))
             except BaseException:
                 await session.close()
                 raise
@@ -89,19 +92,20 @@ class CassandraStore:
         for entity in new:
             self._entities[entity] = await EntityStatements.of(self._session, self._keyspace, entity)
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
-        statement = self._of(entity).read
-        found: list[dict[Slot, bytes]] = [{} for _ in keys]
-        if not slots:
-            return found
-        wanted = [tuple(slot) for slot in slots]
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+        statements = self._of(entity)
+        found: dict[bytes, list[bytes | None]] = {key: [None] * len(slots) for key in keys}
+        if slots:
+            place = {slot: position for position, slot in enumerate(slots)}
+            doing = f"reading {entity}"
 
-        async def read_one(position: int) -> None:
-            rows = await self._execute(statement.bind(keys[position], wanted), f"reading {entity}")
-            found[position] = {Slot(view, version, generation): value for view, version, generation, value in rows}
+            async def read_some(some: Sequence[bytes]) -> None:
+                statement = statements.read.bind(some[0], slots) if len(some) == 1 else statements.read_keys.bind(some, slots)
+                for key, view, version, generation, value in await self._execute(statement, doing):
+                    found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-        await _each(read_one, range(len(keys)))
-        return found
+            await _each(read_some, [keys[start : start + self._keys_per_read] for start in range(0, len(keys), self._keys_per_read)])
+        return [found[key] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         statements = self._of(entity)
