@@ -127,6 +127,16 @@ class GatewaySettings(Section):
     keys_file: str = Field("var/keys.json", description="hashes of the API keys and what each may read")
 
 
+class FeatureLogSettings(Section):
+    sample: float = Field(0.01, ge=0, le=1, description="share of entities, by hash of their keys, whose answers are logged; 0: none")
+    folder: str = Field("var/feature_log", description="where gateways write segments, and from where they are brought to the lake")
+    folder_mb: int = Field(512, ge=1, description="megabytes of segments; more are dropped and counted")
+    queue_rows: int = Field(10_000, ge=1, description="rows a gateway holds until the next flush; more are dropped and counted")
+    flush_s: float = Field(1.0, gt=0, description="seconds between writes")
+    segment_s: float = Field(60.0, gt=0, description="seconds after which a segment is closed")
+    segment_mb: float = Field(16.0, gt=0, description="megabytes after which a segment is closed")
+
+
 class DagsterSettings(Section):
     home: str = Field("var/dagster", description="DAGSTER_HOME")
     host: str = Field("127.0.0.1", description="address of the UI")
@@ -153,6 +163,7 @@ class Settings(BaseSettings):
     join: JoinSettings = JoinSettings()
     cassandra: CassandraSettings = CassandraSettings()
     gateway: GatewaySettings = GatewaySettings()
+    feature_log: FeatureLogSettings = FeatureLogSettings()
     dagster: DagsterSettings = DagsterSettings()
 
     @classmethod

@@ -10,6 +10,7 @@
     ├── TrainingSetError       a training set cannot be made again as it was
     ├── CommitError            an offline table would be left wrong
     ├── PublicationError       a publication could not be completed
+    ├── ReplayError            a replay token cannot be read, or what it names is not in the lake
     ├── DagsterError           the Dagster instance did not do what it was asked
     ├── StoreError             the online store
     │   ├── StoreUnavailable   it did not answer
@@ -93,6 +94,10 @@ class PublicationError(PenstockError):
 
     Operator action: run the publication again (the sensor does so by itself).
     """
+
+
+class ReplayError(PenstockError):
+    """A replay token cannot be read, or the lake no longer holds what it names."""
 
 
 class DagsterError(PenstockError):

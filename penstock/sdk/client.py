@@ -8,7 +8,7 @@ import httpx
 
 from penstock.errors import ConfigError, Unavailable
 from penstock.sdk.result import FeatureResult
-from penstock.sdk.wire import FEATURES_PATH, Entity, parse_response, request_body
+from penstock.sdk.wire import FEATURES_PATH, MSGPACK, Entity, parse_response, request_body
 
 
 class Secret(Protocol):
@@ -104,7 +104,7 @@ def _checked(url: str) -> str:
 
 
 def _headers(api_key: str | Secret | None) -> dict[str, str]:
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", "accept": MSGPACK}
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key if isinstance(api_key, str) else api_key.reveal()}"
     return headers

@@ -13,9 +13,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from penstock.errors import REQUEST_ERRORS, InvalidEntity, RequestError, Unavailable
-from penstock.sdk.result import FeatureResult, FeatureValue, ViewRead
+from penstock.sdk.result import FeatureResult, ViewRead
 
 FEATURES_PATH = "/v1/features"
+MSGPACK = "application/msgpack"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Entity = Mapping[str, object]
 """Join key → value: bool, int, str, a datetime with a time zone, a date, or bytes."""
@@ -29,23 +32,19 @@ class _View(msgspec.Struct):
     features: list[int]
 
 
-class _Row(msgspec.Struct):
-    values: list[Any]
-    statuses: list[str]
-    event_times: list[datetime | None]
-    ages_s: list[float | None]
-    attempts: list[int | None]
-
-
 class _Response(msgspec.Struct):
     service: str
     contract: str
     snapshot: str
-    now: datetime
+    now_us: int
+    token: str
     features: list[str]
     dtypes: list[str]
     views: list[_View]
-    rows: list[_Row]
+    rows: int
+    values: list[list[Any]]
+    statuses: list[str | list[str]]
+    event_times_us: list[list[int | None]]
 
 
 class _Error(msgspec.Struct):
@@ -59,6 +58,9 @@ class _Failure(msgspec.Struct):
     error: _Error
 
 
+_decode = msgspec.msgpack.Decoder(_Response).decode
+
+
 def request_body(service: str, entities: Sequence[Entity], features: Sequence[str] | None, contract: str | None) -> bytes:
     """The body of a request.
 
@@ -66,7 +68,7 @@ def request_body(service: str, entities: Sequence[Entity], features: Sequence[st
         InvalidEntity: a value no join key can have: a naive datetime, NaN, an object of another type.
     """
     rows = [{name: _json_value(position, name, value) for name, value in entity.items()} for position, entity in enumerate(entities)]
-    request: dict[str, object] = {"service": service, "entities": rows}
+    request: dict[str, object] = {"service": service, "entities": rows, "layout": "columns"}
     if features is not None:
         request["features"] = list(features)
     if contract is not None:
@@ -113,24 +115,31 @@ def parse_response(status: int, body: bytes, *, service: str, rows: int) -> Feat
     if status != 200:
         _raise_failure(status, body)
     try:
-        response = msgspec.json.decode(body, type=_Response)
+        response = _decode(body)
     except (msgspec.DecodeError, ValueError) as error:
         raise Unavailable(f"the answer is not a Penstock gateway's: {error}", hint="check the client's url") from None
-    if response.service != service or len(response.rows) != rows or not _is_whole(response):
-        raise Unavailable(f"the gateway's answer does not fit the request: service '{response.service}', {len(response.rows)} row(s)")
+    if response.service != service or response.rows != rows or not _is_whole(response):
+        raise Unavailable(f"the gateway's answer does not fit the request: service '{response.service}', {response.rows} row(s)")
     try:
-        values = tuple(_values(row, response) for row in response.rows)
+        columns = [
+            [_instants(value) for value in column] if "timestamp" in dtype else column
+            for dtype, column in zip(response.dtypes, response.values, strict=True)
+        ]
     except (ValueError, TypeError) as error:
         raise Unavailable(f"the gateway's answer has a value that is not of its dtype: {error}") from None
     return FeatureResult(
         service=response.service,
         contract=response.contract,
         snapshot=response.snapshot,
-        now=response.now,
-        rows=values,
+        token=response.token,
+        now=_instant(response.now_us),
+        features=tuple(response.features),
+        dtypes=tuple(response.dtypes),
+        columns=tuple(map(tuple, columns)),
+        statuses=tuple((one,) * rows if isinstance(one, str) else tuple(one) for one in response.statuses),
         views=tuple(
-            ViewRead(v.view, v.version, v.generation, v.complete_until, tuple(row.attempts[n] for row in response.rows))
-            for n, v in enumerate(response.views)
+            ViewRead(v.view, v.version, v.generation, v.complete_until, tuple(v.features), tuple(map(_instant_or_none, times)))
+            for v, times in zip(response.views, response.event_times_us, strict=True)
         ),
     )
 
@@ -149,28 +158,24 @@ def _raise_failure(status: int, body: bytes) -> NoReturn:
 def _is_whole(response: _Response) -> bool:
     features, views = len(response.features), len(response.views)
     return (
-        len(response.dtypes) == features
+        {len(response.dtypes), len(response.values), len(response.statuses)} == {features}
+        and len(response.event_times_us) == views
         and sorted(position for view in response.views for position in view.features) == list(range(features))
-        and all({len(row.values), len(row.statuses)} == {features} for row in response.rows)
-        and all({len(row.event_times), len(row.ages_s), len(row.attempts)} == {views} for row in response.rows)
+        and all(len(column) == response.rows for column in (*response.values, *response.event_times_us))
+        and all(isinstance(one, str) or len(one) == response.rows for one in response.statuses)
     )
 
 
-def _values(row: _Row, response: _Response) -> dict[str, FeatureValue]:
-    view_of = {feature: n for n, view in enumerate(response.views) for feature in view.features}
-    values = {}
-    for position, (name, dtype) in enumerate(zip(response.features, response.dtypes, strict=True)):
-        age_s = row.ages_s[view_of[position]]
-        values[name] = FeatureValue(
-            _python_value(dtype, row.values[position]),
-            row.statuses[position],
-            row.event_times[view_of[position]],
-            None if age_s is None else timedelta(seconds=age_s),
-        )
-    return values
-
-
-def _python_value(dtype: str, value: Any) -> Any:
-    if value is None or "timestamp" not in dtype:
+def _instants(value: Any) -> Any:
+    """A value of dtype `timestamp` or a list of it; JSON has text for instants."""
+    if value is None or type(value) is datetime:
         return value
-    return [_python_value("timestamp", item) for item in value] if isinstance(value, list) else datetime.fromisoformat(value)
+    return [_instants(item) for item in value] if isinstance(value, list) else datetime.fromisoformat(value)
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def _instant_or_none(micros: int | None) -> datetime | None:
+    return None if micros is None else _instant(micros)

@@ -25,8 +25,10 @@ from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServingState
 from penstock.serving.access import Grant, authenticate, load_grants
 from penstock.serving.catalogue import describe_service, list_services
+from penstock.serving.feature_log import FeatureLog
 from penstock.serving.http import (
     INTERNAL_ERROR,
+    MSGPACK,
     Disconnected,
     Receive,
     Reply,
@@ -40,8 +42,11 @@ from penstock.serving.http import (
     send_reply,
 )
 from penstock.serving.lookup import Reader, look_up
-from penstock.serving.messages import FeatureRequest
+from penstock.serving.messages import FeatureRequest, Layout
 from penstock.serving.metrics import UNKNOWN, GatewayMetrics
+from penstock.serving.plan import Planner
+from penstock.serving.replay_token import token_of
+from penstock.serving.responses import in_columns, in_rows
 from penstock.serving.state import StateKeeper
 
 logger = logging.getLogger(__name__)
@@ -67,6 +72,8 @@ class Gateway:
         self._connect = connect
         self._clock = clock if clock is not None else settings.make_clock()
         self._metrics = GatewayMetrics()
+        self._planner = Planner()
+        self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock)
         self._grants = load_grants(self._keys_file)
         self._store: OnlineStore | None = None
         self._reader: Reader | None = None
@@ -103,12 +110,14 @@ class Gateway:
             logger.exception("the gateway cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        refresher = asyncio.create_task(self._refresh_forever())
+        background = [asyncio.create_task(self._refresh_forever()), asyncio.create_task(self._log.write_forever())]
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        refresher.cancel()
-        with suppress(asyncio.CancelledError):
-            await refresher
+        for task in background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        await self._log.close()
         if self._store is not None:
             await self._store.close()
         await send({"type": "lifespan.shutdown.complete"})
@@ -139,7 +148,7 @@ class Gateway:
     async def _route(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
         match (scope["method"], scope["path"]):
             case ("POST", "/v1/features"):
-                return await self._features(scope, receive)
+                return await self._features(scope, receive, request_id)
             case ("GET", "/v1/services"):
                 grant = self._authenticate(scope)
                 return _json(list_services(self._state(), grant))
@@ -159,7 +168,7 @@ class Gateway:
         hint = "see POST /v1/features and GET /v1/services"
         return failure(404, "unknown_path", "nothing is served at this path", request_id, hint=hint)
 
-    async def _features(self, scope: Scope, receive: Receive) -> Reply:
+    async def _features(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
         start, service, code = perf_counter(), UNKNOWN, INTERNAL_ERROR
         try:
             grant = self._authenticate(scope)
@@ -169,10 +178,15 @@ class Gateway:
             if request.service in state.services:  # a label must not be whatever a caller sends
                 service = request.service
             assert self._reader is not None  # there is no state without it
-            answer = await look_up(state, self._reader, to_micros(self._clock.now()), request, self._settings)
+            plan = self._planner.plan(state, request.service, request.features, request.contract)
+            answer = await look_up(plan, self._reader, to_micros(self._clock.now()), request.entities, self._settings)
+            token = token_of(answer)
+            body = in_rows(answer, token) if request.layout is Layout.ROWS else in_columns(answer, token)
+            reply = _msgpack(body) if header(scope, b"accept") == MSGPACK else _json(body)
+            self._log.take(answer, request_id, grant.principal)
             self._metrics.answer(answer)
             code = "ok"
-            return _json(answer.response)
+            return reply
         except Disconnected:
             code = "disconnected"
             raise
@@ -203,5 +217,13 @@ def parse_request(body: bytes) -> FeatureRequest:
         raise MalformedRequest(f"the request is not as documented: {error}", hint="see POST /v1/features") from None
 
 
+_encode_json = msgspec.json.Encoder().encode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+
+
 def _json(body: object) -> Reply:
-    return Reply(200, msgspec.json.encode(body))
+    return Reply(200, _encode_json(body))
+
+
+def _msgpack(body: object) -> Reply:
+    return Reply(200, _encode_msgpack(body), MSGPACK)

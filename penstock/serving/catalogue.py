@@ -2,7 +2,6 @@
 
 from penstock.registry.serving_state import ServingState
 from penstock.serving.access import Grant
-from penstock.serving.lookup import served_view
 from penstock.serving.messages import ServedFeature, ServiceDescription, ServiceList, ServiceSummary
 from penstock.serving.plan import plan_service, service_entry
 
@@ -50,5 +49,5 @@ def describe_service(state: ServingState, name: str) -> ServiceDescription:
             for plan_of in plan.features
             for ttl_us in [ttls_us[plan_of.name]]
         ],
-        views=[served_view(view) for view in plan.views],
+        views=plan.served_views,
     )

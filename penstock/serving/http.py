@@ -28,6 +28,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
+MSGPACK = b"application/msgpack"
 RETRY_AFTER_S = 1
 
 STATUS: dict[type[RequestError], int] = {

@@ -4,41 +4,61 @@ All times are whole microseconds; both comparisons are inclusive: a value is use
 `event_time <= now` and `now - event_time <= ttl`.
 """
 
-import math
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from penstock.errors import CorruptValue, Unavailable
-from penstock.online.codec import Stored, decode_value
+from penstock.online.codec import Stored, decode_value, is_plain
 from penstock.serving.messages import Status
 from penstock.serving.plan import ViewPlan
 
 
-class Problem(StrEnum):
-    """Why a stored value was not served; counted, because each is somebody's to look at."""
+class Outcome(StrEnum):
+    """What came of reading one view of one entity; the letter stands for it in replay tokens, the name in metrics."""
 
-    CORRUPT = "corrupt"
-    UNKNOWN_SCHEMA = "unknown_schema"
-    NOT_FINITE = "not_finite"
-    FUTURE = "future"
-    EXPIRED = "expired"
-    STORE_FAILED = "store_failed"
+    FRESH = "F"
+    """Served, of a view within its freshness SLA."""
+    LATE = "L"
+    """Served, of a view later than its freshness SLA."""
+    ABSENT = "N"
+    """The store holds nothing."""
+    EXPIRED = "X"
+    """Held, and past its ttl: null, as for training."""
+    FUTURE = "A"
+    """Held, of an event time after now: this machine's clock or the publisher's is wrong."""
+    CORRUPT = "C"
+    """Held, and damaged or of an unknown format."""
+    UNKNOWN_SCHEMA = "U"
+    """Held, and of other features than the view's."""
+    DEFAULTED = "D"
+    """The store could not answer: the declared defaults."""
+    DROPPED = "R"
+    """The store could not answer: the view is left out, as its contract allows."""
+
+
+SERVED = (Outcome.FRESH, Outcome.LATE)
+"""Outcomes with values of the store."""
+
+HELD = (*SERVED, Outcome.EXPIRED)
+"""Outcomes that tell event time, attempt and checksum of what the store holds."""
 
 
 class Served(NamedTuple):
     """A view's part of one row.
 
     Args:
-        values, statuses: per feature of the plan.
-        event_time_us, attempt: of the value found; None: none was, or it is of the future or damaged.
-        problem: why values were not served; None: they were, or there are none.
+        values, statuses: per feature of the plan; statuses that are all the same are one of `ViewPlan.all`.
+        outcome: what came of reading it.
+        event_time_us, attempt, checksum: of the value found; None: none was, or it is of the future or damaged.
     """
 
-    values: list[Any]
-    statuses: list[Status]
+    values: Sequence[Any]
+    statuses: tuple[Status, ...]
+    outcome: Outcome
     event_time_us: int | None = None
     attempt: int | None = None
-    problem: Problem | None = None
+    checksum: int | None = None
 
 
 def judge(view: ViewPlan, blob: bytes | None, now_us: int) -> Served:
@@ -48,21 +68,26 @@ def judge(view: ViewPlan, blob: bytes | None, now_us: int) -> Served:
     with every value, null included: the missing hours might have changed it.
     """
     if blob is None:
-        return _nothing(view, Status.NOT_FOUND)
+        return _nothing(view, Status.NOT_FOUND, Outcome.ABSENT)
     try:
         stored = decode_value(blob)
     except CorruptValue:
-        return _nothing(view, Status.ERROR, Problem.CORRUPT)
-    if stored.schema_id != view.view.schema_id or len(stored.values) != len(view.view.features):
-        return _nothing(view, Status.ERROR, Problem.UNKNOWN_SCHEMA)
-    age_us = now_us - stored.event_time_us
-    if age_us < 0:
-        return _nothing(view, Status.NOT_FOUND, Problem.FUTURE)
-    ttl_us = view.view.ttl_us
-    if ttl_us is not None and age_us > ttl_us:
-        absent = _nothing(view, Status.NOT_FOUND, Problem.EXPIRED)
-        return absent._replace(event_time_us=stored.event_time_us, attempt=stored.attempt)
-    return _label(view, stored, late=_is_late(view, now_us))
+        return _nothing(view, Status.ERROR, Outcome.CORRUPT)
+    schema_id, event_time_us, attempt, values, plain, checksum = stored
+    if schema_id != view.schema_id or len(values) != view.width:
+        return _nothing(view, Status.ERROR, Outcome.UNKNOWN_SCHEMA)
+    if event_time_us > now_us:
+        return _nothing(view, Status.NOT_FOUND, Outcome.FUTURE)
+    if event_time_us < now_us - view.ttl_us:
+        nothing = view.all[Status.NOT_FOUND]
+        return Served(view.nulls, nothing, Outcome.EXPIRED, event_time_us, attempt, checksum)
+    late = now_us > view.late_after_us
+    if not plain:
+        return _label(view, stored, late=late)
+    chosen = values if view.pick is None else view.pick(values)
+    if late:
+        return Served(chosen, view.all[Status.STALE], Outcome.LATE, event_time_us, attempt, checksum)
+    return Served(chosen, view.all[Status.PRESENT], Outcome.FRESH, event_time_us, attempt, checksum)
 
 
 def degrade(view: ViewPlan) -> Served:
@@ -73,42 +98,27 @@ def degrade(view: ViewPlan) -> Served:
     """
     match view.view.if_unavailable.then:
         case "default":
-            values = [plan.feature.default for plan in view.features]
-            return Served(values, [Status.DEFAULT] * len(values), problem=Problem.STORE_FAILED)
+            return Served([plan.feature.default for plan in view.features], view.all[Status.DEFAULT], Outcome.DEFAULTED)
         case "drop":
-            return _nothing(view, Status.ERROR, Problem.STORE_FAILED)
+            return _nothing(view, Status.ERROR, Outcome.DROPPED)
     raise Unavailable(
         f"the online store cannot answer, and feature view '{view.view.ref}' allows no substitute",
         hint="try again; for a substitute, see the view's if_unavailable",
     )
 
 
-def _is_late(view: ViewPlan, now_us: int) -> bool:
-    return view.complete_until_us is None or now_us - view.complete_until_us > view.view.freshness.total_us
-
-
 def _label(view: ViewPlan, stored: Stored, *, late: bool) -> Served:
+    """Of values that are not all there and finite, each with its own status; JSON has no NaN, and null would pass for "no value"."""
     values: list[Any] = []
     statuses: list[Status] = []
-    problem: Problem | None = None
     for plan in view.features:
         value = stored.values[plan.stored_at]
-        if not _is_finite(value):
-            # JSON has no NaN; null would pass for "no value", so it is an error.
-            values.append(None)
-            statuses.append(Status.ERROR)
-            problem = Problem.NOT_FINITE
-            continue
-        values.append(value)
-        statuses.append(Status.STALE if late else Status.NULL if value is None else Status.PRESENT)
-    return Served(values, statuses, stored.event_time_us, stored.attempt, problem)
+        sayable = value is None or is_plain(value)
+        values.append(value if sayable else None)
+        statuses.append(Status.ERROR if not sayable else Status.STALE if late else Status.NULL if value is None else Status.PRESENT)
+    outcome = Outcome.LATE if late else Outcome.FRESH
+    return Served(values, tuple(statuses), outcome, stored.event_time_us, stored.attempt, stored.checksum)
 
 
-def _is_finite(value: object) -> bool:
-    if type(value) is float:
-        return math.isfinite(value)
-    return all(map(_is_finite, value)) if type(value) is list else True
-
-
-def _nothing(view: ViewPlan, status: Status, problem: Problem | None = None) -> Served:
-    return Served([None] * len(view.features), [status] * len(view.features), problem=problem)
+def _nothing(view: ViewPlan, status: Status, outcome: Outcome) -> Served:
+    return Served(view.nulls, view.all[status], outcome)

@@ -1,98 +1,82 @@
-"""From a request to its response, under one serving state and one reading of the clock."""
+"""From a request to its answer, under one serving state and one reading of the clock."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from penstock.clock import from_micros
 from penstock.config import GatewaySettings
 from penstock.errors import StoreError, TooManyEntities
-from penstock.online.store import Slot
-from penstock.registry.serving_state import ServingState
+from penstock.online.store import Held, Slot
 from penstock.serving.entity_keys import key_of, require_known_keys
-from penstock.serving.judgement import Problem, Served, degrade, judge
-from penstock.serving.messages import FeatureRequest, FeatureResponse, Row, ServedView, Status
-from penstock.serving.plan import ServicePlan, ViewPlan, plan_service
+from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge
+from penstock.serving.messages import JoinKeyValue, Status
+from penstock.serving.plan import KeyColumns, Read, ServicePlan, ViewPlan
 
-KeyColumns: TypeAlias = tuple[tuple[str, str], ...]
-"""Columns of a request that hold a join key, with their dtypes."""
+Keys: TypeAlias = Sequence[bytes | None]
+"""The key in each row of a request; None: the row says it is nobody."""
 
-Found = dict[bytes, dict[Slot, bytes]] | None
-"""Key → what the store holds for it; None: the store could not answer."""
+Found: TypeAlias = Mapping[bytes, Held] | None
+"""Key → what the store holds for it, per slot; None: the store could not answer."""
 
 
 class Reader(Protocol):
     """What a lookup needs of the online store, or of anything in front of it."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]: ...
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]: ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response, and what somebody should look at.
+    """What a request is answered.
 
     Args:
-        problems: (view, problem) → how many distinct keys had it.
+        plan: what was read.
+        now_us: the time the values were judged at.
+        rows: how many entities were asked for.
+        keys: per read of the plan, the key in each row.
+        parts: per view of the plan, its part in each row.
     """
 
-    response: FeatureResponse
-    problems: Counter[tuple[str, Problem]]
+    plan: ServicePlan
+    now_us: int
+    rows: int
+    keys: Sequence[Keys]
+    parts: Sequence[Sequence[Served]]
+
+    def problems(self) -> Counter[tuple[str, str]]:
+        """(view, what somebody should look at) → how many rows had it."""
+        found: Counter[tuple[str, str]] = Counter()
+        for view, parts in zip(self.plan.views, self.parts, strict=True):
+            for part in parts:
+                if part.outcome not in SERVED:
+                    if part.outcome is not Outcome.ABSENT:
+                        found[view.view.name, part.outcome.name.lower()] += 1
+                elif Status.ERROR in part.statuses:
+                    found[view.view.name, "not_finite"] += 1
+        return found
 
 
-async def look_up(state: ServingState, store: Reader, now_us: int, request: FeatureRequest, limits: GatewaySettings) -> Answer:
-    """One row per entity of the request, in its order; an entity named twice is read once.
+async def look_up(
+    plan: ServicePlan, store: Reader, now_us: int, entities: Sequence[Mapping[str, JoinKeyValue]], limits: GatewaySettings
+) -> Answer:
+    """One row per entity, in order; an entity named twice is read once.
 
     Raises:
-        UnknownService, ContractMismatch, UnknownFeature: see `plan_service`.
         TooManyEntities: more entities, or entities x features, than the limits allow.
         InvalidEntity: a join key is missing, unknown or of another type.
         Unavailable: the store could not answer and a view's contract allows no substitute.
     """
-    plan = plan_service(state, request.service, features=request.features, contract=request.contract)
-    _require_within(limits, len(request.entities), sum(len(view.features) for view in plan.views))
-    keys = _keys(plan, request)
-    found = await _read(store, plan, keys)
-
-    served: list[dict[bytes | None, Served]] = [{} for _ in plan.views]
-    problems: Counter[tuple[str, Problem]] = Counter()
-    for view, by_key in zip(plan.views, served, strict=True):
-        for key in dict.fromkeys(keys[view.keys]):
-            held = found[view.entity.name, view.keys]
-            if key is None:
-                one = judge(view, None, now_us)  # nobody: no store is needed to say so
-            else:
-                one = degrade(view) if held is None else judge(view, held[key].get(view.slot), now_us)
-            by_key[key] = one
-            if one.problem is not None:
-                problems[view.view.name, one.problem] += 1
-
-    parts = (
-        [(view, by_key[keys[view.keys][n]]) for view, by_key in zip(plan.views, served, strict=True)] for n in range(len(request.entities))
-    )
-    response = FeatureResponse(
-        service=plan.service.name,
-        contract=plan.service.contract,
-        snapshot=plan.snapshot,
-        now=from_micros(now_us),
-        features=[f.name for f in plan.features],
-        dtypes=[f.feature.dtype for f in plan.features],
-        views=[served_view(view) for view in plan.views],
-        rows=[_row(of_entity, now_us) for of_entity in parts],
-    )
-    return Answer(response, problems)
-
-
-def served_view(view: ViewPlan) -> ServedView:
-    """The view as a response names it."""
-    return ServedView(
-        view=view.slot.view,
-        version=view.slot.version,
-        generation=view.slot.generation,
-        complete_until=None if view.complete_until_us is None else from_micros(view.complete_until_us),
-        features=[plan.served_at for plan in view.features],
-    )
+    _require_within(limits, len(entities), len(plan.features))
+    by_columns = _keys(plan, entities)
+    keys = [by_columns[read.keys] for read in plan.reads]
+    if len(plan.reads) == 1:
+        found = [await _read(store, plan.reads[0], keys[0])]
+    else:
+        found = await asyncio.gather(*(_read(store, read, of_read) for read, of_read in zip(plan.reads, keys, strict=True)))
+    parts = [_parts(view, found[n], keys[n], slot, now_us) for view, (n, slot) in zip(plan.views, plan.places, strict=True)]
+    return Answer(plan, now_us, len(entities), keys, parts)
 
 
 def _require_within(limits: GatewaySettings, entities: int, features: int) -> None:
@@ -105,44 +89,33 @@ def _require_within(limits: GatewaySettings, entities: int, features: int) -> No
         )
 
 
-def _keys(plan: ServicePlan, request: FeatureRequest) -> dict[KeyColumns, list[bytes | None]]:
-    """Columns that hold join keys → the key in each row of the request; None: the row says it is nobody."""
-    join_keys = dict(plan.service.join_keys)
-    for position, entity in enumerate(request.entities):
-        require_known_keys(entity, position, join_keys)
+def _keys(plan: ServicePlan, entities: Sequence[Mapping[str, JoinKeyValue]]) -> dict[KeyColumns, Keys]:
+    for position, entity in enumerate(entities):
+        require_known_keys(entity, position, plan.join_keys)
     return {
-        columns: [key_of(row, position, columns) for position, row in enumerate(request.entities)]
-        for columns in dict.fromkeys(view.keys for view in plan.views)
+        columns: [key_of(entity, position, columns) for position, entity in enumerate(entities)]
+        for columns in dict.fromkeys(read.keys for read in plan.reads)
     }
 
 
-async def _read(store: Reader, plan: ServicePlan, keys: dict[KeyColumns, list[bytes | None]]) -> dict[tuple[str, KeyColumns], Found]:
-    """Entity and columns that hold its key → what the store holds; they are read side by side, and each may fail alone."""
-
-    async def read_entity(entity: str, columns: KeyColumns) -> Found:
-        unique = list(dict.fromkeys(key for key in keys[columns] if key is not None))
-        if not unique:
-            return {}
-        slots = list(dict.fromkeys(view.slot for view in plan.views if (view.entity.name, view.keys) == (entity, columns)))
-        try:
-            return dict(zip(unique, await store.read(entity, unique, slots), strict=True))
-        except StoreError:
-            # Refused or no answer: either way there is no value to judge, and the contract says what then.
-            return None
-
-    wanted = list(dict.fromkeys((view.entity.name, view.keys) for view in plan.views))
-    return dict(zip(wanted, await asyncio.gather(*(read_entity(*one) for one in wanted)), strict=True))
+async def _read(store: Reader, read: Read, keys: Keys) -> Found:
+    """What the store holds; each read may fail alone."""
+    distinct = list(dict.fromkeys(key for key in keys if key is not None))
+    if not distinct:
+        return {}
+    try:
+        return dict(zip(distinct, await store.read(read.entity, distinct, read.slots), strict=True))
+    except StoreError:
+        # Refused or no answer: either way there is no value to judge, and the contract says what then.
+        return None
 
 
-def _row(parts: list[tuple[ViewPlan, Served]], now_us: int) -> Row:
-    count = sum(len(view.features) for view, _ in parts)
-    row = Row(values=[None] * count, statuses=[Status.ERROR] * count, event_times=[], ages_s=[], attempts=[])
-    for view, one in parts:
-        for plan, value, status in zip(view.features, one.values, one.statuses, strict=True):
-            row.values[plan.served_at] = value
-            row.statuses[plan.served_at] = status
-        at_us = one.event_time_us
-        row.event_times.append(None if at_us is None else from_micros(at_us))
-        row.ages_s.append(None if at_us is None else (now_us - at_us) / 1_000_000)
-        row.attempts.append(one.attempt)
-    return row
+def _parts(view: ViewPlan, found: Found, keys: Keys, slot: int, now_us: int) -> list[Served]:
+    nobody = judge(view, None, now_us)  # no store is needed to say so
+    if found is None:
+        known = [key for key in keys if key is not None]
+        substitute = degrade(view) if known else nobody
+        return [nobody if key is None else substitute for key in keys]
+    by_key: dict[bytes | None, Served] = {key: judge(view, held[slot], now_us) for key, held in found.items()}
+    by_key[None] = nobody
+    return [by_key[key] for key in keys]

@@ -1,8 +1,9 @@
 """What the gateway is asked and what it answers, as JSON over HTTP.
 
 A request with a field that is not listed here is refused: a misspelt one must not be ignored.
-A response repeats nothing per value that is the same for a view: times and attempts stand per row
+A response repeats nothing per value that is the same for a view: event times and ages stand per row
 and view, in the order of `views`; values and statuses per row and feature, in the order of `features`.
+Sent with `Accept: application/msgpack` the answer has the same fields in MessagePack.
 """
 
 from datetime import datetime
@@ -32,6 +33,15 @@ class Status(StrEnum):
     """Null: the stored value is damaged, or the store could not answer and the view has no default."""
 
 
+class Layout(StrEnum):
+    """How an answer's values are laid out."""
+
+    ROWS = "rows"
+    """One object per entity: easy to read."""
+    COLUMNS = "columns"
+    """One list per feature: small, and what a model's matrix is made of."""
+
+
 class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/features`.
 
@@ -40,16 +50,18 @@ class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         entities: one row each: join key → value.
         contract: the contract fingerprint the caller was built for; another one being served is an error.
         features: which features, as `<view>__<feature>`; default: all of the service.
+        layout: of the answer.
     """
 
     service: str
     entities: list[dict[str, JoinKeyValue]]
     contract: str | None = None
     features: list[str] | None = None
+    layout: Layout = Layout.ROWS
 
 
 class ServedView(msgspec.Struct, kw_only=True):
-    """A view the response read; with a row's `attempts` it says exactly what to replay.
+    """A view the response read.
 
     Args:
         features: the positions of its features in the response's `features`.
@@ -68,23 +80,23 @@ class Row(msgspec.Struct, kw_only=True):
 
     Args:
         values, statuses: per feature.
-        event_times, ages_s, attempts: per view; null where no value was found.
+        event_times, ages_s: per view; null where no value was found.
     """
 
     values: list[Any]
     statuses: list[Status]
     event_times: list[datetime | None]
     ages_s: list[float | None]
-    attempts: list[int | None]
 
 
-class FeatureResponse(msgspec.Struct, kw_only=True):
-    """Body of the answer to `POST /v1/features`.
+class RowsResponse(msgspec.Struct, kw_only=True):
+    """Body of the answer to `POST /v1/features` in rows.
 
     Args:
         contract, snapshot: fingerprints of what is being served.
         now: the time the values were judged at.
-        features, dtypes: the columns of the rows; a value of dtype `timestamp` is ISO 8601 text.
+        token: names what produced the values; `penstock replay` computes them again.
+        features, dtypes: the columns of the rows; a value of dtype `timestamp` is ISO 8601 text in JSON.
         views: the views they come from.
         rows: one per entity of the request, in its order.
     """
@@ -93,10 +105,36 @@ class FeatureResponse(msgspec.Struct, kw_only=True):
     contract: str
     snapshot: str
     now: datetime
+    token: str
     features: list[str]
     dtypes: list[str]
     views: list[ServedView]
     rows: list[Row]
+
+
+class ColumnsResponse(msgspec.Struct, kw_only=True):
+    """Body of the answer to `POST /v1/features` in columns; what it shares with `RowsResponse` means the same.
+
+    Args:
+        now_us: the time the values were judged at, in microseconds since 1970.
+        rows: how many entities were asked for; so long is each column.
+        values: per feature, its column.
+        statuses: per feature, its column, or one status where all rows have it.
+        event_times_us: per view, its column, in microseconds since 1970; null where no value was found. The age is `now_us` less it.
+    """
+
+    service: str
+    contract: str
+    snapshot: str
+    now_us: int
+    token: str
+    features: list[str]
+    dtypes: list[str]
+    views: list[ServedView]
+    rows: int
+    values: list[list[Any]]
+    statuses: list[Status | list[Status]]
+    event_times_us: list[list[int | None]]
 
 
 class ServedFeature(msgspec.Struct, kw_only=True):

@@ -1,13 +1,17 @@
 """What the gateway counts. No label is taken from a request: their number is bounded by the registry."""
 
+from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import Counter as Counts
 
-from penstock.online.store import Slot
+from penstock.online.store import Held, Slot
 from penstock.registry.serving_state import ServingState
 from penstock.serving.lookup import Answer, Reader
+from penstock.serving.messages import Status
 
 # Finer than the client's defaults: p99 is to be under 10 ms.
 _BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -21,7 +25,8 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._registry = to = CollectorRegistry()
-        self._requests = Counter("penstock_gateway_requests", "Requests, by service and outcome", ["service", "code"], registry=to)
+        self._children: dict[str, dict[Status, Any]] = {}
+        self._requests = Counts("penstock_gateway_requests", "Requests by service and outcome", ["service", "code"], registry=to)
         self._duration = Histogram(
             "penstock_gateway_request_duration_seconds",
             "From the request's headers to its answer",
@@ -30,9 +35,9 @@ class GatewayMetrics:
             registry=to,
         )
         self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, registry=to)
-        self._values = Counter("penstock_feature_values", "Values served, by view and status", ["view", "status"], registry=to)
-        self._problems = Counter("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], registry=to)
-        self._refresh_failures = Counter("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
+        self._values = Counts("penstock_feature_values", "Values served, by view and status", ["view", "status"], registry=to)
+        self._problems = Counts("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], registry=to)
+        self._refresh_failures = Counts("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
         self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to)
         self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], registry=to)
 
@@ -42,16 +47,23 @@ class GatewayMetrics:
         self._duration.labels(service).observe(seconds)
 
     def answer(self, answer: Answer) -> None:
-        """Count the values and problems of a response."""
-        for view in answer.response.views:
-            statuses: dict[str, int] = {}
-            for row in answer.response.rows:
-                for position in view.features:
-                    statuses[row.statuses[position]] = statuses.get(row.statuses[position], 0) + 1
-            for status, count in statuses.items():
-                self._values.labels(view.view, status).inc(count)
-        for (name, problem), count in answer.problems.items():
+        """Count the values and problems of an answer."""
+        for view, parts in zip(answer.plan.views, answer.parts, strict=True):
+            of_view = self._values_of(view.view.name)
+            for statuses, rows in Counter([part.statuses for part in parts]).items():
+                if statuses is view.all[statuses[0]]:
+                    of_view[statuses[0]].inc(len(statuses) * rows)
+                else:
+                    for status in statuses:
+                        of_view[status].inc(rows)
+        for (name, problem), count in answer.problems().items():
             self._problems.labels(name, problem).inc(count)
+
+    def _values_of(self, view: str) -> dict[Status, Any]:
+        found = self._children.get(view)
+        if found is None:
+            found = self._children[view] = {status: self._values.labels(view, status.value) for status in Status}
+        return found
 
     def refreshed(self, state: ServingState, now_s: float) -> None:
         """Note a look at the control plane that succeeded."""
@@ -77,7 +89,7 @@ class _Timed:
         self._reader = reader
         self._seconds = seconds
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
         start = perf_counter()
         try:
             return await self._reader.read(entity, keys, slots)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from penstock.contract import hours
@@ -25,6 +27,7 @@ from penstock.errors import (
 )
 from penstock.online.memory import MemoryStore
 from penstock.sdk import AsyncFeatureClient, FeatureClient, FeatureResult, FeatureValue
+from penstock.serving.replay_token import read_token
 from tests.serving.running import Running, running_gateway
 from tests.serving.world import NOON, SNAPSHOT, serve_everything
 
@@ -86,12 +89,35 @@ def test_values_arrive_with_what_they_are_worth(with_client: Callable[..., None]
             },
             dict.fromkeys(("delays__mean", "delays__flights", "delays__worst", "fleet__since", "fleet__hubs", "load__seats")),
         ]
-        assert [(v.view, v.version, v.generation, v.complete_until, v.attempts) for v in result.views] == [
-            ("delays", 1, 3, NOON, (7, None)),
-            ("fleet", 1, 3, NOON, (7, None)),
-            ("load", 1, 3, NOON, (7, None)),
+        assert [(v.view, v.version, v.generation, v.complete_until, v.event_times) for v in result.views] == [
+            ("delays", 1, 3, NOON, (NOON - timedelta(minutes=15), None)),
+            ("fleet", 1, 3, NOON, (NOON - timedelta(hours=1), None)),
+            ("load", 1, 3, NOON, (NOON - timedelta(minutes=5), None)),
         ]
+        assert read_token(result.token).service == "all_features"
         assert (result.service, result.snapshot, result.now) == ("all_features", SNAPSHOT.fingerprint, NOON)
+
+    with_client(check)
+
+
+def test_values_come_as_a_matrix_and_as_a_frame(with_client: Callable[..., None]) -> None:
+    async def check(running: Running, ask: Ask) -> None:
+        result = await ask("all_features", [UA_1, {**UA_1, "carrier": "XX"}], features=["load__seats", "delays__mean", "fleet__since"])
+        assert result.to_dict() == {
+            "load__seats": [151, None],
+            "delays__mean": [12.25, None],
+            "fleet__since": [datetime(1926, 4, 6, tzinfo=UTC), None],
+        }
+        matrix = result.to_numpy(["delays__mean", "load__seats"])
+        assert matrix.shape == (2, 2)
+        assert matrix[0].tolist() == [12.25, 151.0]
+        assert np.isnan(matrix[1]).all()
+        with pytest.raises(TypeError, match=r"no numbers: fleet__since \(timestamp\)"):
+            result.to_numpy()
+        frame = result.to_pandas()
+        assert [str(dtype) for dtype in frame.dtypes] == ["Int32", "float64", "datetime64[us, UTC]"]
+        assert frame["load__seats"].to_list() == [151, pd.NA]
+        assert (await ask("all_features", [], features=["load__seats"])).to_numpy().shape == (0, 1)
 
     with_client(check)
 

@@ -1,7 +1,9 @@
 """Which value is served, and as what; a fixed now, and ages around each bound."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,9 +23,12 @@ from penstock.errors import (
 )
 from penstock.online.codec import encode_value
 from penstock.online.memory import MemoryStore
-from penstock.online.store import Slot
-from penstock.serving.lookup import Answer, look_up
-from penstock.serving.messages import FeatureRequest
+from penstock.online.store import Held, Slot
+from penstock.serving.lookup import look_up
+from penstock.serving.messages import ColumnsResponse, FeatureRequest, RowsResponse
+from penstock.serving.plan import Planner
+from penstock.serving.replay_token import held_rows, read_token, token_of
+from penstock.serving.responses import in_columns, in_rows
 from penstock.serving.state import StateKeeper
 from tests.serving.world import (
     DELAYS,
@@ -49,11 +54,37 @@ LIMITS = GatewaySettings()
 Setup = Callable[[MemoryStore], Coroutine[Any, Any, None]]
 
 
-async def ask(store: MemoryStore, request: FeatureRequest, now: datetime = NOON, limits: GatewaySettings = LIMITS) -> Answer:
+@dataclass(frozen=True)
+class Asked:
+    """An answer as it is sent, in rows, and what somebody should look at."""
+
+    response: RowsResponse
+    problems: Counter[tuple[str, str]]
+
+
+async def ask(store: MemoryStore, request: FeatureRequest, now: datetime = NOON, limits: GatewaySettings = LIMITS) -> Asked:
     keeper = StateKeeper(store)
     assert await keeper.refresh()
     assert keeper.state is not None
-    return await look_up(keeper.state, store, to_micros(now), request, limits)
+    plan = Planner().plan(keeper.state, request.service, request.features, request.contract)
+    answer = await look_up(plan, store, to_micros(now), request.entities, limits)
+    response = in_rows(answer, token_of(answer))
+    require_the_same_in_columns(response, in_columns(answer, response.token))
+    return Asked(response, answer.problems())
+
+
+def require_the_same_in_columns(rows: RowsResponse, columns: ColumnsResponse) -> None:
+    """Both layouts say the same."""
+    assert (columns.rows, columns.now_us) == (len(rows.rows), to_micros(rows.now))
+    for n, row in enumerate(rows.rows):
+        assert [column[n] for column in columns.values] == list(row.values)
+        assert [one if isinstance(one, str) else one[n] for one in columns.statuses] == list(row.statuses)
+        times = [column[n] for column in columns.event_times_us]
+        assert times == [None if time is None else to_micros(time) for time in row.event_times]
+        assert row.ages_s == [None if time is None else (columns.now_us - time) / 1e6 for time in times]
+    assert [columns.service, columns.contract, columns.snapshot, columns.features, columns.dtypes, columns.views, columns.token] == [
+        rows.service, rows.contract, rows.snapshot, rows.features, rows.dtypes, rows.views, rows.token
+    ]  # fmt: skip
 
 
 def carriers(*features: str) -> FeatureRequest:
@@ -68,10 +99,10 @@ def served(
     now: datetime = NOON,
     until: datetime | None = None,
     then: Setup | None = None,
-) -> tuple[list[Any], list[str], Answer]:
+) -> tuple[list[Any], list[str], Asked]:
     """Values and statuses of one carrier with one row of one view."""
 
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await point(store, SERVICES[1])
         await complete(store, view, now if until is None else until)
@@ -80,7 +111,7 @@ def served(
 
     answer = asyncio.run(run())
     row = answer.response.rows[0]
-    return row.values, [str(status) for status in row.statuses], answer
+    return list(row.values), [str(status) for status in row.statuses], answer
 
 
 MEAN = "delays__mean"
@@ -100,7 +131,8 @@ def test_a_value_one_microsecond_past_its_ttl_is_null_and_its_event_time_tells_w
     values, statuses, answer = served(DELAYS, [12.25, 4, []], NOON - hours(2) - MICROSECOND, MEAN)
     assert (values, statuses) == ([None], ["NOT_FOUND"])
     assert answer.response.rows[0].event_times == [NOON - hours(2) - MICROSECOND]
-    assert answer.response.rows[0].attempts == [7]
+    (held,) = held_rows(read_token(answer.response.token).views[0])
+    assert held is not None and held[:2] == (to_micros(NOON - hours(2) - MICROSECOND), 7)
     assert answer.problems == {("delays", "expired"): 1}
 
 
@@ -134,7 +166,7 @@ def test_a_late_view_does_not_bring_an_expired_value_back() -> None:
 
 
 def test_a_view_whose_fill_has_no_ledger_row_is_stale() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await point(store, SERVICES[1])
         await put(store, DELAYS, carrier_key("UA"), NOON, [12.25, 4, []])
@@ -142,7 +174,7 @@ def test_a_view_whose_fill_has_no_ledger_row_is_stale() -> None:
         return await ask(store, carriers(MEAN))
 
     answer = asyncio.run(run())
-    assert answer.response.rows[0].statuses == ["STALE"]
+    assert list(answer.response.rows[0].statuses) == ["STALE"]
     assert answer.response.views[0].complete_until is None
 
 
@@ -159,13 +191,13 @@ def test_what_json_cannot_say_is_an_error_and_no_null(value: float) -> None:
 
 
 def test_nan_inside_a_list_is_an_error() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         await put(store, DELAYS, carrier_key("UA"), NOON, [1.0, 4, [1.0, float("nan")]])
         return await ask(store, FeatureRequest(service="all_features", entities=[UA_1], features=["delays__worst"]))
 
-    assert asyncio.run(run()).response.rows[0].statuses == ["ERROR"]
+    assert list(asyncio.run(run()).response.rows[0].statuses) == ["ERROR"]
 
 
 DAMAGED = bytearray(encode_value(schema_of(DELAYS), to_micros(NOON), 7, [12.25, 4, []]))
@@ -182,7 +214,7 @@ DAMAGED[-1] ^= 1
     ],
 )
 def test_a_stored_value_that_cannot_be_read_is_an_error_and_counted(blob: bytes, problem: str) -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         await put_bytes(store, DELAYS, carrier_key("UA"), blob, to_micros(NOON))
@@ -195,34 +227,34 @@ def test_a_stored_value_that_cannot_be_read_is_an_error_and_counted(blob: bytes,
         "delays__mean": "ERROR",
         "delays__flights": "ERROR",
     }
-    assert answer.response.rows[0].values[2:] == [None, None]
+    assert list(answer.response.rows[0].values[2:]) == [None, None]
     assert answer.problems == {("delays", problem): 1}
 
 
 def test_an_unknown_key_is_not_found() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         return await ask(store, FeatureRequest(service="carriers", entities=[{"carrier": "XX"}, UA]))
 
     missing, known = asyncio.run(run()).response.rows
-    assert (missing.values, missing.statuses) == ([None] * 4, ["NOT_FOUND"] * 4)
-    assert (missing.event_times, missing.ages_s, missing.attempts) == ([None, None], [None, None], [None, None])
-    assert known.statuses == ["PRESENT"] * 4
+    assert (list(missing.values), list(missing.statuses)) == ([None] * 4, ["NOT_FOUND"] * 4)
+    assert (missing.event_times, missing.ages_s) == ([None, None], [None, None])
+    assert list(known.statuses) == ["PRESENT"] * 4
 
 
 def test_only_the_generation_pointed_at_is_read() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         await point(store, SERVICES[1], NOON + MICROSECOND, generation=4)  # not filled
         return await ask(store, carriers())
 
-    assert asyncio.run(run()).response.rows[0].statuses == ["NOT_FOUND"] * 4
+    assert list(asyncio.run(run()).response.rows[0].statuses) == ["NOT_FOUND"] * 4
 
 
 def test_a_response_names_what_it_served() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         return await ask(store, FeatureRequest(service="all_features", entities=[UA_1], features=["load__seats", "delays__mean"]))
@@ -234,7 +266,7 @@ def test_a_response_names_what_it_served() -> None:
         ("load", 1, 3, [0], NOON),
     ]
     row = response.rows[0]
-    assert row.values == [151, 12.25]
+    assert list(row.values) == [151, 12.25]
     assert row.ages_s == [15 * 60.0, 5 * 60.0]  # per view: delays at 11:45, load at 11:55
     assert (response.service, response.snapshot, response.now) == ("all_features", SNAPSHOT.fingerprint, NOON)
     assert response.contract == next(s.contract for s in SNAPSHOT.services if s.name == "all_features")
@@ -247,13 +279,13 @@ class Recording(MemoryStore):
         super().__init__()
         self.reads: list[tuple[str, list[bytes], list[Slot]]] = []
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
         self.reads.append((entity, list(keys), list(slots)))
         return await super().read(entity, keys, slots)
 
 
 def test_an_entity_named_twice_is_read_once_and_answered_twice() -> None:
-    async def run() -> tuple[Answer, Recording]:
+    async def run() -> tuple[Asked, Recording]:
         store = Recording()
         await serve_everything(store)
         rows = [UA_1, {**UA_1, "number": 2}, UA_1]
@@ -268,12 +300,12 @@ def test_an_entity_named_twice_is_read_once_and_answered_twice() -> None:
 
 
 def test_views_of_features_not_asked_for_are_not_read_and_need_no_key() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         return await ask(store, FeatureRequest(service="all_features", entities=[UA], features=[MEAN]))
 
-    assert asyncio.run(run()).response.rows[0].values == [12.25]
+    assert list(asyncio.run(run()).response.rows[0].values) == [12.25]
 
 
 class Failing(MemoryStore):
@@ -281,14 +313,14 @@ class Failing(MemoryStore):
 
     failing = ""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[dict[Slot, bytes]]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
         if entity == self.failing:
             raise StoreError("refused")
         return await super().read(entity, keys, slots)
 
 
-def degraded(failing: str, request: FeatureRequest) -> Answer:
-    async def run() -> Answer:
+def degraded(failing: str, request: FeatureRequest) -> Asked:
+    async def run() -> Asked:
         store = Failing()
         await serve_everything(store)
         store.failing = failing
@@ -302,10 +334,10 @@ def test_when_the_store_fails_each_view_degrades_as_its_contract_says() -> None:
     answer = degraded("carrier", FeatureRequest(service="all_features", entities=[UA_1], features=wanted))
     row = answer.response.rows[0]
     # delays: its defaults, of which `flights` has none; fleet: dropped; load: another table, still served
-    assert row.values == [0.5, None, [], None, 151]
-    assert row.statuses == ["DEFAULT", "DEFAULT", "DEFAULT", "ERROR", "PRESENT"]
+    assert list(row.values) == [0.5, None, [], None, 151]
+    assert list(row.statuses) == ["DEFAULT", "DEFAULT", "DEFAULT", "ERROR", "PRESENT"]
     assert row.event_times[:2] == [None, None]
-    assert answer.problems == {("delays", "store_failed"): 1, ("fleet", "store_failed"): 1}
+    assert answer.problems == {("delays", "defaulted"): 1, ("fleet", "dropped"): 1}
 
 
 def test_when_the_store_fails_a_view_that_must_not_degrade_fails_the_request() -> None:
@@ -351,7 +383,7 @@ def test_a_request_that_cannot_be_answered_as_asked_is_refused(request_: Feature
 
 
 def test_cells_are_limited_too_at_exactly_the_limit() -> None:
-    async def run(entities: int) -> Answer:
+    async def run(entities: int) -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         # 4 features: 3 x 4 = 12 cells, 4 x 4 = 16
@@ -363,7 +395,7 @@ def test_cells_are_limited_too_at_exactly_the_limit() -> None:
 
 
 def test_no_entities_give_no_rows() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         return await ask(store, FeatureRequest(service="all_features", entities=[]))
@@ -372,12 +404,12 @@ def test_no_entities_give_no_rows() -> None:
 
 
 def test_one_instant_in_two_notations_is_one_key() -> None:
-    async def run() -> Answer:
+    async def run() -> Asked:
         store = MemoryStore()
         await serve_everything(store)
         rows = [UA_1, {**UA_1, "departs": "2013-06-01T08:00:00.000000-04:00"}]
         return await ask(store, FeatureRequest(service="all_features", entities=rows, features=["load__seats"]))
 
-    assert [row.values for row in asyncio.run(run()).response.rows] == [[151], [151]]
+    assert [list(row.values) for row in asyncio.run(run()).response.rows] == [[151], [151]]
     assert flight_key("UA", 1, NOON) != flight_key("UA", 1, NOON + timedelta(microseconds=1))
     assert LOAD.ttl == hours(1)

@@ -21,6 +21,8 @@ from penstock.sdk.wire import request_body
 from penstock.serving.app import parse_request
 from penstock.serving.catalogue import describe_service
 from penstock.serving.lookup import look_up
+from penstock.serving.plan import Planner
+from penstock.serving.responses import in_rows
 from penstock.serving.state import StateKeeper
 from tests.serving.world import GENERATION, NOON, complete, point, view
 
@@ -72,9 +74,10 @@ def values(*entities: dict[str, Any], store: MemoryStore | None = None) -> list[
     async def ask(held: MemoryStore, keeper: StateKeeper) -> Any:
         assert keeper.state is not None
         request = parse_request(request_body("flight", list(entities), None, None))
-        return await look_up(keeper.state, held, to_micros(NOON), request, GatewaySettings())
+        plan = Planner().plan(keeper.state, request.service)
+        return in_rows(await look_up(plan, held, to_micros(NOON), request.entities, GatewaySettings()), "")
 
-    response = with_store(ask, store).response
+    response = with_store(ask, store)
     return [dict(zip(response.features, row.values, strict=True)) for row in response.rows]
 
 

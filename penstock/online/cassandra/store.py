@@ -35,9 +35,7 @@ class CassandraStore:
     node failed between them. With one replica that is the same as LOCAL_ONE.
     """
 
-    def __init__(
-        self, cluster: acsylla.Cluster, session: acsylla.Session, settings: CassandraSettings, control: ControlStatements
-    ) -> None:
+    def __init__(self, cluster: acsylla.Cluster, session: acsylla.Session, settings: CassandraSettings, control: ControlStatements) -> None:
         self._cluster = cluster
         self._session = session
         self._keyspace = settings.keyspace
