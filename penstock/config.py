@@ -145,6 +145,7 @@ class DagsterSettings(Section):
     publish_every_s: int = Field(15, ge=1, description="seconds between looks for partitions to publish")
     refresh_cron: str = Field("*/15 * * * *", description="when the open day is ingested and computed again, UTC")
     compact_cron: str = Field("40 1 * * *", description="when the small files of closed days are folded, UTC")
+    ship_cron: str = Field("7,22,37,52 * * * *", description="when the feature log is brought to the lake, UTC")
 
 
 class Settings(BaseSettings):

@@ -38,6 +38,8 @@ from penstock.publication.due import Due, due
 from penstock.publication.publish import Connect, Published, publish, with_store
 from penstock.publication.services import publish_services
 from penstock.quality.contracts import audit
+from penstock.quality.replay import Replay, replay
+from penstock.quality.served_log import Shipped, ship
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
@@ -220,6 +222,14 @@ class Store:
         """Per feature, how far a spine's values differ between two modes; see `training_set.leakage.leakage`."""
         joins = view_joins(self.lake, self._selection(features), modes[0])
         return leakage(self.lake, self._rows(spine), joins, self._resources(), *modes)
+
+    def replay(self, token: str) -> Replay:
+        """The values an answer's token names, computed again from the lake, and whether they are what was served; see `quality.replay`."""
+        return replay(self.lake, token)
+
+    def ship_feature_log(self) -> Shipped:
+        """Bring what gateways logged of their answers to the lake, see `quality.served_log.ship`."""
+        return ship(self.lake, self.settings.path(self.settings.feature_log.folder))
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

@@ -14,7 +14,23 @@ from penstock.cli.screen import fail
 from penstock.errors import PenstockError, RuntimeSetupError
 
 _EVERYTHING = "pip install 'penstock[all]'"
-COMMANDS = ("init", "dev", "doctor", "backfill", "training-set", "compact", "vacuum", "registry", "keys", "gateway", "node", "jars")
+COMMANDS = (
+    "init",
+    "dev",
+    "doctor",
+    "backfill",
+    "features",
+    "replay",
+    "training-set",
+    "compact",
+    "vacuum",
+    "registry",
+    "feature-log",
+    "keys",
+    "gateway",
+    "node",
+    "jars",
+)
 
 
 class Commands(TyperGroup):

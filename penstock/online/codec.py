@@ -11,12 +11,12 @@ import math
 import struct
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from penstock.clock import to_micros
+from penstock.clock import from_micros, to_micros
 from penstock.dtypes import accepts
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
 
@@ -82,6 +82,39 @@ def _key_payload(name: str, dtype: str, value: object) -> bytes:
         raise InvalidEntity(f"join key '{name}' is {dtype}, got text that is not valid Unicode") from None
     except OverflowError:  # the year 1 or 9999, in a zone that puts it outside UTC's years
         raise InvalidEntity(f"join key '{name}' is {dtype}, got {_shown(value)}, which UTC cannot tell") from None
+
+
+def decode_key(join_keys: Sequence[tuple[str, str]], key: bytes) -> tuple[Any, ...]:
+    """The values of a join key, as `encode_key` was given them; an instant in UTC.
+
+    Raises:
+        InvalidEntity: the bytes are not of these join keys.
+    """
+    values: list[Any] = []
+    start, whole = 1, key[:1] == bytes((KEY_FORMAT,))
+    for _, dtype in join_keys:
+        if whole and start + _PART.size <= len(key):
+            tag, length = _PART.unpack_from(key, start)
+            start += _PART.size + length
+            if tag == _TAGS.get(dtype) and start <= len(key):
+                values.append(_key_value(dtype, key[start - length : start]))
+    if len(values) != len(join_keys) or start != len(key):
+        raise InvalidEntity(f"{key[:40].hex()} is no key of {', '.join(f'{name} ({dtype})' for name, dtype in join_keys) or 'nobody'}")
+    return tuple(values)
+
+
+def _key_value(dtype: str, payload: bytes) -> Any:
+    match dtype:
+        case "bool":
+            return payload != b"\0"
+        case "string":
+            return payload.decode()
+        case "binary":
+            return payload
+    (number,) = _INT64.unpack(payload)
+    if dtype == "timestamp":
+        return from_micros(number)
+    return date.fromordinal(number) if dtype == "date" else number
 
 
 class Stored(NamedTuple):

@@ -13,7 +13,7 @@ from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import WAITING, publish_sensor
 from penstock.orchestration.training import training_asset, training_key
-from penstock.orchestration.upkeep import compact_job, compact_schedule
+from penstock.orchestration.upkeep import compact_job, schedules, ship_job
 from penstock.store import Store, open
 
 PUBLISH_JOB, REFRESH_JOB = "publish_online", "refresh"
@@ -55,8 +55,9 @@ def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
             dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
             compact_job(store),
+            ship_job(store),
         ],
-        schedules=[_refresh_schedule(store, ingested), compact_schedule(store)],
+        schedules=[_refresh_schedule(store, ingested), *schedules(store)],
         sensors=[publish_sensor(store, PUBLISH_JOB, REFRESH_JOB), health_sensor(store)],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )

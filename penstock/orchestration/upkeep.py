@@ -1,4 +1,4 @@
-"""Keeping tables small: each night the files of closed days are folded."""
+"""Keeping tables small, and what gateways logged in the lake: jobs beside those of the views."""
 
 from datetime import UTC
 
@@ -10,6 +10,7 @@ from penstock.orchestration.assets import POOL
 from penstock.store import Store
 
 COMPACT_JOB = "compact"
+SHIP_JOB = "ship_feature_log"
 
 
 def compact_job(store: Store) -> dg.JobDefinition:
@@ -30,13 +31,31 @@ def compact_job(store: Store) -> dg.JobDefinition:
     return job
 
 
-def compact_schedule(store: Store) -> dg.ScheduleDefinition:
-    """When it runs."""
-    return dg.ScheduleDefinition(
-        name=COMPACT_JOB,
-        job_name=COMPACT_JOB,
-        cron_schedule=store.settings.dagster.compact_cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING if store.settings.clock.now is None else dg.DefaultScheduleStatus.STOPPED,
-        description="folds the small files of closed days",
-    )
+def ship_job(store: Store) -> dg.JobDefinition:
+    """Brings what gateways logged of their answers to `log/served`."""
+
+    @dg.op(name="ship_feature_log", pool=POOL, description="brings the gateways' segments of the feature log to the lake, each once")
+    def ship(context: dg.OpExecutionContext) -> None:
+        done = store.ship_feature_log()
+        context.log.info(f"{done.segments} segment(s): {done.rows} rows, {done.dropped} dropped by gateways")
+
+    @dg.job(name=SHIP_JOB, description="brings what gateways logged of their answers to the lake")
+    def job() -> None:
+        ship()
+
+    return job
+
+
+def schedules(store: Store) -> list[dg.ScheduleDefinition]:
+    """When they run."""
+    crons = {COMPACT_JOB: store.settings.dagster.compact_cron, SHIP_JOB: store.settings.dagster.ship_cron}
+    return [
+        dg.ScheduleDefinition(
+            name=job,
+            job_name=job,
+            cron_schedule=cron,
+            execution_timezone="UTC",
+            default_status=dg.DefaultScheduleStatus.RUNNING if store.settings.clock.now is None else dg.DefaultScheduleStatus.STOPPED,
+        )
+        for job, cron in crons.items()
+    ]

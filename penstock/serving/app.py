@@ -73,7 +73,7 @@ class Gateway:
         self._clock = clock if clock is not None else settings.make_clock()
         self._metrics = GatewayMetrics()
         self._planner = Planner()
-        self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock)
+        self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock, self._metrics.log_dropped)
         self._grants = load_grants(self._keys_file)
         self._store: OnlineStore | None = None
         self._reader: Reader | None = None

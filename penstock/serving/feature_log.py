@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -116,10 +116,13 @@ class FeatureLog:
         folder: of segments.
         settings: sample, bounds and times.
         clock: what segments and batches are named by.
+        on_dropped: told how many rows within the sample were dropped, each time.
     """
 
-    def __init__(self, folder: Path, settings: FeatureLogSettings, clock: Clock) -> None:
-        self.dropped = 0
+    def __init__(
+        self, folder: Path, settings: FeatureLogSettings, clock: Clock, on_dropped: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._on_dropped = on_dropped
         self._folder, self._settings, self._clock = folder, settings, clock
         self._below = int(settings.sample * 2**32)
         self._writer = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -128,6 +131,7 @@ class FeatureLog:
         self._since_us = to_micros(clock.now())
         self._segment: tuple[Path, IO[bytes], int] | None = None
         self._writing = Lock()  # a flush that was cancelled goes on in its thread
+        self._last_begun_us = 0
         self._complaint = ""
 
     def take(self, answer: Answer, request_id: str, principal: str) -> None:
@@ -143,7 +147,9 @@ class FeatureLog:
             return
         self._sampled += len(mine)
         room = max(0, self._settings.queue_rows - len(self._queue))
-        self._dropped += len(mine) - len(mine[:room])
+        if len(mine) > room:
+            self._dropped += len(mine) - room
+            self._on_dropped(len(mine) - room)
         for n in mine[:room]:
             keys, parts = [of_read[n] for of_read in answer.keys], [of_view[n] for of_view in answer.parts]
             self._queue.append((request_id, principal, answer.plan, answer.now_us, n, keys, parts))
@@ -167,7 +173,7 @@ class FeatureLog:
             await asyncio.to_thread(self._write, batch, queue)
             self._complaint = ""
         except OSError as error:
-            self.dropped += len(queue)
+            self._on_dropped(len(queue))
             if self._complaint != str(error):  # the same each second must not fill the log
                 self._complaint = str(error)
                 logger.error("the feature log in %s cannot be written, its rows are dropped: %s", self._folder, error)
@@ -181,7 +187,6 @@ class FeatureLog:
     def _next_batch(self) -> tuple[Batch, list[Any]]:
         until_us, queue = to_micros(self._clock.now()), self._queue
         batch = Batch(self._writer, self._since_us, until_us, self._requests, self._served, self._sampled, self._dropped, [])
-        self.dropped += self._dropped
         self._queue, self._since_us = [], until_us
         self._requests = self._served = self._sampled = self._dropped = 0
         return batch, queue
@@ -203,6 +208,7 @@ class FeatureLog:
     def _open_segment(self, now_us: int) -> IO[bytes]:
         if self._segment is None:
             self._folder.mkdir(parents=True, exist_ok=True)
+            now_us = self._last_begun_us = max(now_us, self._last_begun_us + 1)  # it tells segments apart
             path = self._folder / f"{self._writer}-{now_us}{OPEN}"
             file = path.open("ab")
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -262,7 +268,13 @@ def shippable(folder: Path) -> list[Path]:
         with suppress(OSError), path.open("rb") as file:  # it is locked, or was closed just now
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.replace(path.with_suffix(CLOSED))
-    return sorted(folder.glob(f"*{CLOSED}"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return sorted(folder.glob(f"*{CLOSED}"), key=lambda path: name_of(path)[1])
+
+
+def name_of(path: Path) -> tuple[str, int]:
+    """Who wrote a segment, and when it was begun, in microseconds; of one writer later ones are greater."""
+    writer, _, begun_us = path.stem.rpartition("-")
+    return writer, int(begun_us)
 
 
 def read_segment(path: Path) -> Iterator[Batch]:

@@ -37,6 +37,7 @@ class GatewayMetrics:
         self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, registry=to)
         self._values = Counts("penstock_feature_values", "Values served, by view and status", ["view", "status"], registry=to)
         self._problems = Counts("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], registry=to)
+        self._log_dropped = Counts("penstock_feature_log_dropped", "Rows within the sample that were not logged", registry=to)
         self._refresh_failures = Counts("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
         self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to)
         self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], registry=to)
@@ -74,6 +75,10 @@ class GatewayMetrics:
     def refresh_failed(self) -> None:
         """Count a look at the control plane that failed."""
         self._refresh_failures.inc()
+
+    def log_dropped(self, rows: int) -> None:
+        """Count rows that should have been logged and were not."""
+        self._log_dropped.inc(rows)
 
     def timed(self, reader: Reader) -> Reader:
         """`reader`, with the time of each read observed."""

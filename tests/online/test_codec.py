@@ -1,7 +1,7 @@
 """Keys no two of which are alike; values that come back exactly, or not at all."""
 
 import math
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeAlias
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.clock import to_micros
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
-from penstock.online.codec import MAX_KEY_BYTES, decode_value, encode_key, encode_value, write_token
+from penstock.online.codec import MAX_KEY_BYTES, decode_key, decode_value, encode_key, encode_value, write_token
 
 UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -43,6 +43,29 @@ def identity(parts: list[tuple[str, object]]) -> list[tuple[str, object]]:
 def test_two_keys_are_equal_in_bytes_exactly_when_they_are_equal(one: list[tuple[str, object]], other: list[tuple[str, object]]) -> None:
     assert (key_of(one) == key_of(other)) == (identity(one) == identity(other))
     assert key_of(one) == key_of(list(one))
+
+
+@given(KEYS)
+def test_a_key_tells_its_values_again(parts: list[tuple[str, object]]) -> None:
+    join_keys = [(f"k{n}", dtype) for n, (dtype, _) in enumerate(parts)]
+    assert identity(list(zip((dtype for dtype, _ in parts), decode_key(join_keys, key_of(parts)), strict=True))) == identity(parts)
+
+
+def test_a_key_of_other_join_keys_is_not_read_as_these() -> None:
+    key = encode_key([("carrier", "string"), ("day", "date")], ["UA", date(2013, 1, 1)])
+    assert decode_key([("carrier", "string"), ("day", "date")], key) == ("UA", date(2013, 1, 1))
+    assert decode_key([], encode_key([], [])) == ()
+    for join_keys, damaged in (
+        ([("carrier", "string")], key),
+        ([("carrier", "string"), ("day", "int64")], key),
+        ([("carrier", "string"), ("day", "date"), ("more", "int64")], key),
+        ([("carrier", "string"), ("day", "date")], key[:-1]),
+        ([("carrier", "string"), ("day", "date")], key + b"\0"),
+        ([("carrier", "string"), ("day", "date")], b"\x02" + key[1:]),
+        ([], b""),
+    ):
+        with pytest.raises(InvalidEntity, match="is no key of"):
+            decode_key(join_keys, damaged)
 
 
 @given(UTF8, UTF8)

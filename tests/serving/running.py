@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.clock import FixedClock
-from penstock.config import GatewaySettings, Settings
+from penstock.config import FeatureLogSettings, GatewaySettings, Settings
 from penstock.online.memory import MemoryStore
 from penstock.online.store import OnlineStore
 from penstock.serving.access import mint_key
 from penstock.serving.app import Gateway
 from penstock.serving.gateway import make_server
 from tests.serving.world import NOON, serve_everything
+
+LOG = FeatureLogSettings()
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running_gateway(folder: Path, store: MemoryStore | None = None) -> AsyncIterator[Running]:
+async def running_gateway(folder: Path, store: MemoryStore | None = None, log: FeatureLogSettings = LOG) -> AsyncIterator[Running]:
     """A gateway of the world of `world.py`; given a store, of what that holds.
 
     It looks at its store when it starts and when a test says `await gateway.refresh()`.
@@ -42,7 +44,7 @@ async def running_gateway(folder: Path, store: MemoryStore | None = None) -> Asy
     if store is None:
         store = MemoryStore()
         await serve_everything(store)
-    settings = Settings(root=folder, gateway=GatewaySettings(port=0, refresh_s=3600, max_body_bytes=100_000))
+    settings = Settings(root=folder, gateway=GatewaySettings(port=0, refresh_s=3600, max_body_bytes=100_000), feature_log=log)
     keys = [mint_key(settings, "everyone", ["*"]), mint_key(settings, "carriers only", ["carriers"])]
     clock = FixedClock(NOON)
 

@@ -1,0 +1,260 @@
+"""What was served, computed again from the lake: equal, or what differs is named. Real Spark, Delta and Cassandra."""
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from penstock.clock import FixedClock, to_micros
+from penstock.config import GatewaySettings, Settings
+from penstock.contract import Degradation, Entity, Feature, FeatureService
+from penstock.contract.fingerprint import schema_id
+from penstock.errors import ReplayError, StoreUnavailable
+from penstock.offline.lake import Lake
+from penstock.offline.registry_log import log_snapshot
+from penstock.online.cassandra import CassandraStore
+from penstock.online.codec import encode_key, encode_value, write_token
+from penstock.online.ledger import Publication
+from penstock.online.store import Held, OnlineStore, Slot, Write
+from penstock.publication.publish import Connect, publish, with_store
+from penstock.publication.services import publish_services
+from penstock.quality.replay import Finding, Replay, replay
+from penstock.registry.project import Project
+from penstock.registry.snapshot import compile_snapshot
+from penstock.serving.lookup import look_up
+from penstock.serving.plan import Planner
+from penstock.serving.replay_token import token_of
+from penstock.serving.state import StateKeeper
+from tests.world import MONDAY, World, view_of_orders
+
+pytestmark = pytest.mark.real
+HOUR = timedelta(hours=1)
+TODAY = MONDAY.date()
+
+
+class Served:
+    """A world whose view is served: by the code of the gateway, from a real node."""
+
+    def __init__(self, world: World, connect: Connect) -> None:
+        self.world, self.connect = world, connect
+        service = FeatureService("orders", views=[world.view], owner="tests")
+        self.snapshot = compile_snapshot(Project("replay", (world.view,), (service,)))
+        log_snapshot(world.lake, self.snapshot, world.clock.now())
+
+    def bring(self, *days: date) -> None:
+        """Compute some days and publish them."""
+        self.world.compute(*days)
+        self.publish(*days)
+
+    def publish(self, *days: date) -> None:
+        world = self.world
+        publish(world.spark, world.lake, world.view, days, connect=self.connect, clock=world.clock, run_id="run")
+        now_us = to_micros(world.clock.now())
+        with_store(self.connect, lambda store: publish_services(store, self.snapshot, now_us))
+
+    def ask(self, *customers: str | None, wrap: Any = lambda store: store) -> str:
+        """The token of the answer for some customers."""
+
+        async def run(store: OnlineStore) -> str:
+            keeper = StateKeeper(store)
+            assert await keeper.refresh()
+            assert keeper.state is not None
+            plan = Planner().plan(keeper.state, "orders")
+            entities = [{"customer": customer} for customer in customers]
+            return token_of(await look_up(plan, wrap(store), to_micros(self.world.clock.now()), entities, GatewaySettings()))
+
+        return with_store(self.connect, run)
+
+    def put(self, customer: str, amount: float | None, at: Any, attempt: int, *, token_at: Any = None) -> None:
+        """Alter what is online, past every publication; amount None deletes."""
+        view = self.world.view
+        blob = None if amount is None else encode_value(schema_id(view), to_micros(at), attempt, [amount])
+        token = write_token(to_micros(token_at or at), 900)
+        write = Write(encode_key([("customer", "string")], [customer]), Slot(view.name, 1, 1), token, blob)
+
+        async def run(store: OnlineStore) -> None:
+            await store.prepare(["customer"])
+            await store.write("customer", [write])
+
+        with_store(self.connect, run)
+
+    def ledger(self) -> list[Publication]:
+        return with_store(self.connect, lambda store: store.publications(self.world.view.name, 1))
+
+    def findings(self, token: str) -> list[str]:
+        return [str(part.finding) for part in replay(self.world.lake, token).parts]
+
+
+@pytest.fixture
+def served(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
+) -> Served:
+    view = view_of_orders(name=f"replayed_{crc32(request.node.name.encode())}", if_unavailable=Degradation().then_drop())
+    settings = cassandra_settings.model_copy(
+        update={"cassandra": cassandra_settings.cassandra.model_copy(update={"keyspace": f"replay_{crc32(request.node.name.encode())}"})}
+    )
+    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view)
+    world.place("ann", 10.0, MONDAY + 9 * HOUR)
+    world.place("ann", 12.0, MONDAY + 11 * HOUR)
+    world.place("bob", 20.0, MONDAY + 8 * HOUR)
+    return Served(world, partial(CassandraStore.connect, *endpoint, settings))
+
+
+def test_what_was_served_is_equal_then_and_after_corrections_and_newer_values(served: Served) -> None:
+    served.bring(TODAY)
+    served.world.clock.advance(HOUR)
+    before = served.ask("ann", "bob", "eve", None)
+
+    def check() -> None:
+        done = replay(served.world.lake, before)
+        assert [part.finding for part in done.parts] == [Finding.EQUAL] * 4
+        assert done.equal
+        assert [row[f"{served.world.view.name}__amount"] for row in done.rows()] == [12.0, 20.0, None, None]
+        assert [part.key for part in done.parts] == [{"customer": "ann"}, {"customer": "bob"}, {"customer": "eve"}, None]
+        assert done.parts[0].served == done.parts[0].expected is not None
+        assert done.parts[0].served[0] == MONDAY + 11 * HOUR
+
+    check()
+    served.world.placed[1] = type(served.world.placed[1])("ann", 13.0, MONDAY + 11 * HOUR)  # corrected
+    served.world.placed.pop(2)  # bob's only order vanishes
+    served.world.place("eve", 1.0, MONDAY + 10 * HOUR)
+    served.world.clock.advance(HOUR)
+    served.bring(TODAY)
+    check()
+    served.world.clock.advance(HOUR)
+    after = served.ask("ann", "bob", "eve")
+    assert served.findings(after) == ["equal"] * 3
+    assert [list(row.values()) for row in replay(served.world.lake, after).rows()] == [[13.0], [None], [1.0]]
+
+
+def test_an_expired_value_was_null_and_is(served: Served) -> None:
+    served.bring(TODAY)
+    served.world.clock.advance(36 * HOUR)  # ttl 48 h: at Wednesday 00:00 bob's order of Monday 8:00 is 40 h old
+    assert values(replay(served.world.lake, served.ask("ann", "bob"))) == [12.0, 20.0]
+    served.world.clock.advance(9 * HOUR)  # 49 h; ann's of 11:00 is 46 h old
+    done = replay(served.world.lake, served.ask("ann", "bob"))
+    assert (done.equal, values(done)) == (True, [12.0, None])
+
+
+def values(done: Replay) -> list[Any]:
+    return [value for part in done.parts for value in part.values.values()]
+
+
+def test_a_value_nobody_computed_is_named(served: Served) -> None:
+    served.bring(TODAY)
+    attempt = served.ledger()[0].attempt
+    served.put("ann", 12.5, MONDAY + 11 * HOUR, attempt)
+    done = replay(served.world.lake, served.ask("ann", "bob"))
+    assert [part.finding for part in done.parts] == [Finding.VALUE, Finding.EQUAL]
+    assert (done.equal, values(done)) == (False, [12.0, 20.0])
+
+
+def test_an_older_value_than_was_readable_is_stale(served: Served) -> None:
+    served.world.placed.pop(1)
+    served.bring(TODAY)
+    first = served.ledger()[0].attempt
+    served.world.place("ann", 12.0, MONDAY + 11 * HOUR)
+    served.world.clock.advance(HOUR)
+    served.bring(TODAY)
+    served.put("ann", 10.0, MONDAY + 9 * HOUR, first, token_at=MONDAY + 11 * HOUR)  # as a replica that lags behind has it
+    served.world.clock.advance(HOUR)
+    done = replay(served.world.lake, served.ask("ann", "bob"))
+    assert [part.finding for part in done.parts] == [Finding.STALE, Finding.EQUAL]
+    assert done.parts[0].served == (MONDAY + 9 * HOUR, first)
+    assert done.parts[0].expected is not None
+    assert done.parts[0].expected[0] == MONDAY + 11 * HOUR
+
+
+def test_a_value_that_is_gone_is_missing_and_one_that_should_be_is_extra(served: Served) -> None:
+    served.bring(TODAY)
+    first = served.ledger()[0].attempt
+    served.world.placed.pop(2)  # bob's vanishes
+    served.world.clock.advance(HOUR)
+    served.bring(TODAY)
+    served.put("ann", None, MONDAY + 11 * HOUR, 0)
+    served.put("bob", 20.0, MONDAY + 8 * HOUR, first)
+    served.world.clock.advance(HOUR)
+    assert served.findings(served.ask("ann", "bob")) == ["missing", "extra"]
+
+
+def test_the_value_of_a_publication_that_was_not_yet_recorded_is_early_and_no_fault(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.bring(TODAY)
+    served.world.place("ann", 14.0, MONDAY + 11 * HOUR + timedelta(minutes=30))
+    served.world.placed.pop(2)
+    served.world.clock.advance(HOUR)
+    served.world.compute(TODAY)
+
+    async def ends(*_: Any) -> None:
+        raise StoreUnavailable("the node went away before the ledger row")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CassandraStore, "record", ends)
+        with pytest.raises(StoreUnavailable):
+            served.publish(TODAY)
+    between = served.ask("ann", "bob")
+    assert served.findings(between) == ["early", "early"]
+    served.world.clock.advance(HOUR)
+    served.publish(TODAY)
+    assert served.findings(between) == ["early", "early"]
+    assert replay(served.world.lake, between).equal
+    assert served.findings(served.ask("ann", "bob")) == ["equal", "equal"]
+
+
+class Down:
+    """A store that does not answer."""
+
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+        raise StoreUnavailable("down")
+
+
+def test_what_was_not_served_because_the_store_was_down_is_told_with_what_it_would_have_been(served: Served) -> None:
+    served.bring(TODAY)
+    done = replay(served.world.lake, served.ask("ann", wrap=lambda _: Down()))
+    assert [(part.finding, part.outcome.name) for part in done.parts] == [(Finding.FAILED, "DROPPED")]
+    assert (done.equal, values(done)) == (False, [12.0])
+
+
+def test_every_type_comes_back_the_same(spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path) -> None:
+    features = [
+        Feature("amount", "float64"),
+        Feature("narrow", "float32"),
+        Feature("whole", "int32"),
+        Feature("wide", "int64"),
+        Feature("big", "bool"),
+        Feature("name", "string"),
+        Feature("at", "timestamp"),
+        Feature("list", "list[float64]"),
+        Feature("nothing", "float64"),
+    ]
+
+    def computed(rows: Any) -> Any:
+        return rows.selectExpr(
+            "customer", "event_time", "amount", "CAST(amount / 3 AS float) AS narrow", "CAST(amount AS int) AS whole",
+            "CAST(amount * 1e12 AS bigint) AS wide", "amount > 11 AS big", "upper(customer) AS name", "event_time AS at",
+            "array(amount, amount / 7) AS list", "CAST(NULL AS double) AS nothing",
+        )  # fmt: skip
+
+    view = view_of_orders(name="replayed_types", entity=Entity("customer", {"customer": "string"}), compute=computed, features=features)
+    world = World(spark, Lake(str(tmp_path)), FixedClock(MONDAY + 12 * HOUR), view)
+    world.place("ann", 12.0, MONDAY + 11 * HOUR)
+    settings = cassandra_settings.model_copy(
+        update={"cassandra": cassandra_settings.cassandra.model_copy(update={"keyspace": "replay_types"})}
+    )
+    served = Served(world, partial(CassandraStore.connect, *endpoint, settings))
+    served.bring(TODAY)
+    done = replay(world.lake, served.ask("ann"))
+    assert done.equal
+    assert values(done)[2:] == [12, 12 * 10**12, True, "ANN", MONDAY + 11 * HOUR, [12.0, 12.0 / 7], None]
+
+
+def test_a_token_of_another_lake_is_refused(served: Served, tmp_path: Path) -> None:
+    served.bring(TODAY)
+    token = served.ask("ann")
+    with pytest.raises(ReplayError, match=r"was made under snapshot '.*': 0 published snapshots"):
+        replay(Lake(str(tmp_path / "other")), token)
