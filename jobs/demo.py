@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -145,6 +146,11 @@ class Demo:
             keys = self.store.project.service(SERVICE).join_keys
             result = client.features(SERVICE, [{key: flight[key] for key in keys} for flight in flights])
         _show_flights(self.store.project.service(SERVICE), flights, result)
+        with self.phase("replay", "Computing what was served again, from the lake"):
+            replayed = self.store.replay(result.token)
+        findings = Counter(str(part.finding) for part in replayed.parts)
+        screen.print(f"served and computed again: {'equal' if replayed.equal else 'NOT EQUAL'}, {sum(findings.values())} values of views")
+        self.summary["replay"] = {"equal": replayed.equal, "findings": findings}
         self.summary["online_sample"] = [
             {
                 "flight": flight["flight_id"],

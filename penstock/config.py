@@ -115,6 +115,7 @@ class CassandraSettings(Section):
     keys_per_read: int = Field(20, ge=1, description="keys one statement reads; 1 where replicas are far fewer than nodes")
     data: str = Field("var/cassandra", description="embedded: data folder")
     heap: str = Field("384M", description="embedded: JVM heap")
+    small: bool = Field(True, description="embedded: little memory and a quick start; false: for load, with a heap of 1G or more")
 
 
 class GatewaySettings(Section):

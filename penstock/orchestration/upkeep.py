@@ -34,7 +34,7 @@ def compact_job(store: Store) -> dg.JobDefinition:
 def ship_job(store: Store) -> dg.JobDefinition:
     """Brings what gateways logged of their answers to `log/served`."""
 
-    @dg.op(name="ship_feature_log", pool=POOL, description="brings the gateways' segments of the feature log to the lake, each once")
+    @dg.op(name="ship_segments", pool=POOL, description="brings the gateways' segments of the feature log to the lake, each once")
     def ship(context: dg.OpExecutionContext) -> None:
         done = store.ship_feature_log()
         context.log.info(f"{done.segments} segment(s): {done.rows} rows, {done.dropped} dropped by gateways")

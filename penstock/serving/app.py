@@ -1,12 +1,13 @@
 """The gateway as one ASGI application.
 
     POST /v1/features           values of a feature service; see `messages`
+    POST /get-online-features   the same as Feast's feature server has it; see `feast`
     GET  /v1/services[/{name}]  what the caller may ask
     GET  /healthz               the process lives
     GET  /readyz                it knows what to serve; 503 until the control plane was read once
     GET  /metrics               Prometheus
 
-`/v1` needs an API key, the others are open. Everything is served under the state of the last look
+What serves values needs an API key, the others are open. Everything is served under the state of the last look
 at the control plane that succeeded, and goes on under it while the store is down.
 """
 
@@ -15,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from time import perf_counter
+from typing import TypeAlias
 
 import msgspec
 
@@ -23,6 +25,7 @@ from penstock.config import Settings
 from penstock.errors import ConfigError, MalformedRequest, RequestError, StoreError, Unavailable, error_code
 from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServingState
+from penstock.serving import feast
 from penstock.serving.access import Grant, authenticate, load_grants
 from penstock.serving.catalogue import describe_service, list_services
 from penstock.serving.feature_log import FeatureLog
@@ -41,7 +44,7 @@ from penstock.serving.http import (
     request_id_of,
     send_reply,
 )
-from penstock.serving.lookup import Reader, look_up
+from penstock.serving.lookup import Answer, Reader, look_up
 from penstock.serving.messages import FeatureRequest, Layout
 from penstock.serving.metrics import UNKNOWN, GatewayMetrics
 from penstock.serving.plan import Planner
@@ -50,6 +53,12 @@ from penstock.serving.responses import in_columns, in_rows
 from penstock.serving.state import StateKeeper
 
 logger = logging.getLogger(__name__)
+
+Render: TypeAlias = Callable[[Answer, str], Reply]
+"""Makes the reply of an answer and its token."""
+
+Dialect: TypeAlias = Callable[[bytes, ServingState, Grant, Scope], tuple[FeatureRequest, Render]]
+"""Reads a body, and tells how its answer is said."""
 
 _decode = msgspec.json.Decoder(FeatureRequest).decode
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
@@ -148,7 +157,9 @@ class Gateway:
     async def _route(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
         match (scope["method"], scope["path"]):
             case ("POST", "/v1/features"):
-                return await self._features(scope, receive, request_id)
+                return await self._features(scope, receive, request_id, self._own)
+            case ("POST", feast.PATH):
+                return await self._features(scope, receive, request_id, self._feast)
             case ("GET", "/v1/services"):
                 grant = self._authenticate(scope)
                 return _json(list_services(self._state(), grant))
@@ -163,26 +174,25 @@ class Gateway:
                 return _json({"status": "ready"})
             case ("GET", "/metrics"):
                 return Reply(200, self._metrics.render(), _PROMETHEUS)
-            case (method, "/v1/features" | "/v1/services" | "/healthz" | "/readyz" | "/metrics" as path):
+            case (method, "/v1/features" | feast.PATH | "/v1/services" | "/healthz" | "/readyz" | "/metrics" as path):
                 return failure(405, "method_not_allowed", f"{path} does not answer to {method}", request_id)
         hint = "see POST /v1/features and GET /v1/services"
         return failure(404, "unknown_path", "nothing is served at this path", request_id, hint=hint)
 
-    async def _features(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
+    async def _features(self, scope: Scope, receive: Receive, request_id: str, dialect: Dialect) -> Reply:
         start, service, code = perf_counter(), UNKNOWN, INTERNAL_ERROR
         try:
             grant = self._authenticate(scope)
-            request = parse_request(await read_body(scope, receive, self._settings.max_body_bytes))
-            grant.require(request.service)
+            body = await read_body(scope, receive, self._settings.max_body_bytes)
             state = self._state()
+            request, render = dialect(body, state, grant, scope)
+            grant.require(request.service)
             if request.service in state.services:  # a label must not be whatever a caller sends
                 service = request.service
             assert self._reader is not None  # there is no state without it
             plan = self._planner.plan(state, request.service, request.features, request.contract)
             answer = await look_up(plan, self._reader, to_micros(self._clock.now()), request.entities, self._settings)
-            token = token_of(answer)
-            body = in_rows(answer, token) if request.layout is Layout.ROWS else in_columns(answer, token)
-            reply = _msgpack(body) if header(scope, b"accept") == MSGPACK else _json(body)
+            reply = render(answer, token_of(answer))
             self._log.take(answer, request_id, grant.principal)
             self._metrics.answer(answer)
             code = "ok"
@@ -195,6 +205,16 @@ class Gateway:
             raise
         finally:
             self._metrics.request(service, code, perf_counter() - start)
+
+    def _own(self, body: bytes, _: ServingState, __: Grant, scope: Scope) -> tuple[FeatureRequest, Render]:
+        request = parse_request(body)
+        lay_out = in_rows if request.layout is Layout.ROWS else in_columns
+        send = _msgpack if header(scope, b"accept") == MSGPACK else _json
+        return request, lambda answer, token: send(lay_out(answer, token))
+
+    def _feast(self, body: bytes, state: ServingState, grant: Grant, _: Scope) -> tuple[FeatureRequest, Render]:
+        asked = feast.parse_feast(body)
+        return feast.native(asked, state, grant), lambda answer, token: Reply(200, feast.as_feast(answer, token, asked))
 
     def _authenticate(self, scope: Scope) -> Grant:
         return authenticate(self._grants, header(scope, b"authorization"))

@@ -13,6 +13,7 @@ from penstock.as_of import as_of
 from penstock.offline.lake import feature_table, raw_table
 from penstock.orchestration.stack import Stack
 from penstock.point_in_time.history import history_of
+from penstock.quality.replay import replay
 from penstock.registry.project import load_project
 from penstock.runtime.spark import spark_session
 from penstock.sdk import FeatureClient
@@ -21,7 +22,7 @@ from tests.world import feature_rows
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
-KEYS = {"now", "phases", "rows", "publications", "online_sample", "training_set", "leakage_delta", "auc", "versions"}
+KEYS = {"now", "phases", "rows", "publications", "online_sample", "replay", "training_set", "leakage_delta", "auc", "versions"}
 
 
 def demo(project: Project, now: datetime) -> dict[str, Any]:
@@ -52,6 +53,8 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     assert set(first["publications"]["runs"].values()) == {"SUCCESS"}
     statuses = [feature["status"] for flight in first["online_sample"] for feature in flight["features"].values()]
     assert statuses.count("PRESENT") >= 0.8 * len(statuses) > 0
+    assert first["replay"]["equal"] is True
+    assert sum(first["replay"]["findings"].values()) == len(views) * len(first["online_sample"]) > 0
     assert first["training_set"]["event"]["rows"] == first["training_set"]["observed"]["rows"] > 1000
     leaks = {name: delta["differ"] > 0 for name, delta in first["leakage_delta"].items()}
     assert len(leaks) == sum(len(view.features) for view in views)
@@ -87,7 +90,10 @@ def require_what_the_rule_gives(project: Project, now: datetime) -> None:
         stack.cassandra()
         url, api_key = stack.gateway()
         with FeatureClient(url, api_key=api_key, timeout_s=60) as client:
-            served = [row for n in (0, 500) for row in client.features("arrival_delay", flights[n : n + 500]).rows]
+            results = [client.features("arrival_delay", flights[n : n + 500]) for n in (0, 500)]
+    served = [row for result in results for row in result.rows]
+    for result in results:
+        assert {str(part.finding) for part in replay(lake, result.token).parts} <= {"equal", "early"}
     compared = present = 0
     for flight, row in zip(flights, served, strict=True):
         for view, (rows, history) in tables.items():

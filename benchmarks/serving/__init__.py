@@ -1,0 +1,1 @@
+"""The gateway under load beside Feast's feature server, on one Cassandra node."""
