@@ -125,6 +125,7 @@ class GatewaySettings(Section):
     max_entities: int = Field(500, ge=1, description="entities one request may name")
     max_cells: int = Field(20_000, ge=1, description="entities x features one request may ask for")
     max_body_bytes: int = Field(1_048_576, ge=1, description="largest request body")
+    cache_mb: int = Field(64, ge=0, description="megabytes of values a process holds, for as long as views allow; 0: none")
     keys_file: str = Field("var/keys.json", description="hashes of the API keys and what each may read")
 
 

@@ -1,5 +1,6 @@
 """What is served in the benchmark: one entity, five views of ten numbers, and the same number of views with sixty each."""
 
+from functools import cache
 from typing import Any
 
 from penstock.contract import Entity, Feature, FeatureService, FeatureView, FreshnessSla, Source, hours
@@ -17,12 +18,14 @@ def computed(rows: Any) -> Any:
     return rows
 
 
+@cache
 def entity(features: int) -> Entity:
     return Entity(f"user_{features}", {"user_id": "int64"})
 
 
-def views(features: int) -> list[FeatureView]:
-    return [
+@cache
+def views(features: int) -> tuple[FeatureView, ...]:
+    return tuple(
         FeatureView(
             name=f"view_{features}_{n}",
             version=1,
@@ -35,7 +38,7 @@ def views(features: int) -> list[FeatureView]:
             freshness=FreshnessSla(total=hours(24 * 365)),
         )
         for n in range(VIEWS)
-    ]
+    )
 
 
 def service(features: int) -> str:

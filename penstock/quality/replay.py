@@ -39,8 +39,10 @@ class Finding(StrEnum):
     """The same bytes, or nothing on both sides."""
     EARLY = "early"
     """The value, or the delete, of a publication that was not yet recorded: right, and ahead of the ledger."""
+    CACHED = "cached"
+    """What was readable no longer ago than the view lets a gateway's cache add to its age."""
     STALE = "stale"
-    """The key had a newer value, readable before: a replica or a cache lagged behind."""
+    """The key had a newer value, readable before: a replica lagged behind, or the store did not answer a gateway that knew this one."""
     MISSING = "missing"
     """Nothing was found for the key, and the lake has a value that was readable before."""
     EXTRA = "extra"
@@ -51,7 +53,7 @@ class Finding(StrEnum):
     """The store did not answer, or held what could not be read: nothing of it was served."""
 
 
-SAME = (Finding.EQUAL, Finding.EARLY)
+SAME = (Finding.EQUAL, Finding.EARLY, Finding.CACHED)
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,9 @@ class _Judge:
         )
         # What a publication writes is readable before its ledger row is; the last one may not have written it yet.
         self._later = [*sorted({row.readable_at for row in self._history.ledger if row.readable_at > now}), _COMMITTED]
+        oldest = now - timedelta(microseconds=entry.freshness.read_us)
+        between = sorted({row.readable_at for row in self._history.ledger if oldest < row.readable_at <= now})
+        self._earlier = [oldest, *between] if entry.freshness.read_us else []
         self._readable: dict[tuple[Any, int], datetime | None] = {}
 
     def expected(self, rows: Sequence[Row], at: datetime | None = None) -> Row | None:
@@ -237,6 +242,8 @@ class _Judge:
             if outcome is Outcome.ABSENT:
                 if expected is None:
                     return Finding.EQUAL
+                if any(self.expected(rows, at) is None for at in self._earlier):
+                    return Finding.CACHED
                 return Finding.EARLY if any(self.expected(rows, at) is None for at in self._later) else Finding.MISSING
             return Finding.FAILED
         if expected is not None and self._checksum(expected) == held[2]:
@@ -244,10 +251,11 @@ class _Judge:
             return Finding.EQUAL if within == (outcome is not Outcome.EXPIRED) else Finding.VALUE
         if not any(self._checksum(row) == held[2] for row in rows if (to_micros(row.event_time), row.attempt) == held[:2]):
             return Finding.VALUE
-        for at in self._later:
-            ahead = self.expected(rows, at)
-            if ahead is not None and self._checksum(ahead) == held[2]:
-                return Finding.EARLY
+        for times, finding in ((self._earlier, Finding.CACHED), (self._later, Finding.EARLY)):
+            for at in times:
+                other = self.expected(rows, at)
+                if other is not None and self._checksum(other) == held[2]:
+                    return finding
         return Finding.STALE if expected is not None else Finding.EXTRA
 
     def _is_readable(self, row: Row, at: datetime) -> bool:

@@ -27,6 +27,7 @@ from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServingState
 from penstock.serving import feast
 from penstock.serving.access import Grant, authenticate, load_grants
+from penstock.serving.cache import NearCache
 from penstock.serving.catalogue import describe_service, list_services
 from penstock.serving.feature_log import FeatureLog
 from penstock.serving.http import (
@@ -44,7 +45,7 @@ from penstock.serving.http import (
     request_id_of,
     send_reply,
 )
-from penstock.serving.lookup import Answer, Reader, look_up
+from penstock.serving.lookup import Answer, look_up
 from penstock.serving.messages import FeatureRequest, Layout
 from penstock.serving.metrics import UNKNOWN, GatewayMetrics
 from penstock.serving.plan import Planner
@@ -85,7 +86,7 @@ class Gateway:
         self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock, self._metrics.log_dropped)
         self._grants = load_grants(self._keys_file)
         self._store: OnlineStore | None = None
-        self._reader: Reader | None = None
+        self._cache: NearCache | None = None
         self._keeper: StateKeeper | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,7 +104,7 @@ class Gateway:
         try:
             if self._store is None:
                 self._store = await self._connect()
-                self._reader = self._metrics.timed(self._store)
+                self._cache = NearCache(self._metrics.timed(self._store), self._settings.cache_mb * 1_000_000, self._metrics.looked_up)
                 self._keeper = StateKeeper(self._store, self._metrics.refresh_failed)
         except StoreError as error:
             self._metrics.refresh_failed()
@@ -189,9 +190,9 @@ class Gateway:
             grant.require(request.service)
             if request.service in state.services:  # a label must not be whatever a caller sends
                 service = request.service
-            assert self._reader is not None  # there is no state without it
+            assert self._cache is not None  # there is no state without it
             plan = self._planner.plan(state, request.service, request.features, request.contract)
-            answer = await look_up(plan, self._reader, to_micros(self._clock.now()), request.entities, self._settings)
+            answer = await look_up(plan, self._cache, to_micros(self._clock.now()), request.entities, self._settings)
             reply = render(answer, token_of(answer))
             self._log.take(answer, request_id, grant.principal)
             self._metrics.answer(answer)

@@ -6,7 +6,7 @@ All times are whole microseconds; both comparisons are inclusive: a value is use
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from penstock.errors import CorruptValue, Unavailable
 from penstock.online.codec import Stored, decode_value, is_plain
@@ -31,6 +31,8 @@ class Outcome(StrEnum):
     """Held, and damaged or of an unknown format."""
     UNKNOWN_SCHEMA = "U"
     """Held, and of other features than the view's."""
+    CACHED = "S"
+    """The store could not answer: the value read last, within what the contract allows."""
     DEFAULTED = "D"
     """The store could not answer: the declared defaults."""
     DROPPED = "R"
@@ -38,9 +40,9 @@ class Outcome(StrEnum):
 
 
 SERVED = (Outcome.FRESH, Outcome.LATE)
-"""Outcomes with values of the store."""
+"""Outcomes with values of the store as it is."""
 
-HELD = (*SERVED, Outcome.EXPIRED)
+HELD = (*SERVED, Outcome.EXPIRED, Outcome.CACHED)
 """Outcomes that tell event time, attempt and checksum of what the store holds."""
 
 
@@ -61,19 +63,31 @@ class Served(NamedTuple):
     checksum: int | None = None
 
 
-def judge(view: ViewPlan, blob: bytes | None, now_us: int) -> Served:
-    """What to serve of a view's stored bytes at `now_us`; None: the store holds none.
+Decoded: TypeAlias = Stored | Literal[Outcome.CORRUPT] | None
+"""What a key holds of a view: a value, something that cannot be read, or nothing."""
+
+
+def decode(blob: bytes | None) -> Decoded:
+    """What stored bytes say."""
+    if blob is None:
+        return None
+    try:
+        return decode_value(blob)
+    except CorruptValue:
+        return Outcome.CORRUPT
+
+
+def judge(view: ViewPlan, held: Decoded, now_us: int) -> Served:
+    """What to serve at `now_us` of what a key holds of a view.
 
     A value past its ttl is absent (null), as it is for training. A late view is said to be late
     with every value, null included: the missing hours might have changed it.
     """
-    if blob is None:
+    if held is None:
         return _nothing(view, Status.NOT_FOUND, Outcome.ABSENT)
-    try:
-        stored = decode_value(blob)
-    except CorruptValue:
+    if held is Outcome.CORRUPT:
         return _nothing(view, Status.ERROR, Outcome.CORRUPT)
-    schema_id, event_time_us, attempt, values, plain, checksum = stored
+    schema_id, event_time_us, attempt, values, plain, checksum = held
     if schema_id != view.schema_id or len(values) != view.width:
         return _nothing(view, Status.ERROR, Outcome.UNKNOWN_SCHEMA)
     if event_time_us > now_us:
@@ -83,11 +97,27 @@ def judge(view: ViewPlan, blob: bytes | None, now_us: int) -> Served:
         return Served(view.nulls, nothing, Outcome.EXPIRED, event_time_us, attempt, checksum)
     late = now_us > view.late_after_us
     if not plain:
-        return _label(view, stored, late=late)
+        return _label(view, held, late=late)
     chosen = values if view.pick is None else view.pick(values)
     if late:
         return Served(chosen, view.all[Status.STALE], Outcome.LATE, event_time_us, attempt, checksum)
     return Served(chosen, view.all[Status.PRESENT], Outcome.FRESH, event_time_us, attempt, checksum)
+
+
+def judge_stale(view: ViewPlan, held: Decoded, now_us: int) -> Served:
+    """What to serve at `now_us` of what a key held when the store was read last, now that it could not be read.
+
+    Raises:
+        Unavailable: neither that nor a substitute is allowed by the contract.
+    """
+    up_to_us = view.view.if_unavailable.stale_up_to_us
+    if up_to_us is None or held is None or held is Outcome.CORRUPT or now_us - held.event_time_us > up_to_us:
+        return degrade(view)
+    served = judge(view, held, now_us)
+    if served.outcome not in SERVED:
+        return degrade(view)
+    statuses = tuple(status if status is Status.ERROR else Status.STALE for status in served.statuses)
+    return served._replace(statuses=view.all[Status.STALE] if Status.ERROR not in statuses else statuses, outcome=Outcome.CACHED)
 
 
 def degrade(view: ViewPlan) -> Served:

@@ -4,27 +4,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from penstock.config import GatewaySettings
-from penstock.errors import StoreError, TooManyEntities
-from penstock.online.store import Held, Slot
+from penstock.errors import TooManyEntities
+from penstock.serving.cache import Known, NearCache
 from penstock.serving.entity_keys import key_of, require_known_keys
-from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge
+from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge, judge_stale
 from penstock.serving.messages import JoinKeyValue, Status
 from penstock.serving.plan import KeyColumns, Read, ServicePlan, ViewPlan
 
 Keys: TypeAlias = Sequence[bytes | None]
 """The key in each row of a request; None: the row says it is nobody."""
 
-Found: TypeAlias = Mapping[bytes, Held] | None
-"""Key → what the store holds for it, per slot; None: the store could not answer."""
-
-
-class Reader(Protocol):
-    """What a lookup needs of the online store, or of anything in front of it."""
-
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]: ...
+Found: TypeAlias = Mapping[bytes, Known | None]
+"""Key → what is known of it; None: nothing, because the store could not answer."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +44,15 @@ class Answer:
         found: Counter[tuple[str, str]] = Counter()
         for view, parts in zip(self.plan.views, self.parts, strict=True):
             for part in parts:
-                if part.outcome not in SERVED:
-                    if part.outcome is not Outcome.ABSENT:
-                        found[view.view.name, part.outcome.name.lower()] += 1
+                if part.outcome not in SERVED and part.outcome is not Outcome.ABSENT:
+                    found[view.view.name, part.outcome.name.lower()] += 1
                 elif Status.ERROR in part.statuses:
                     found[view.view.name, "not_finite"] += 1
         return found
 
 
 async def look_up(
-    plan: ServicePlan, store: Reader, now_us: int, entities: Sequence[Mapping[str, JoinKeyValue]], limits: GatewaySettings
+    plan: ServicePlan, cache: NearCache, now_us: int, entities: Sequence[Mapping[str, JoinKeyValue]], limits: GatewaySettings
 ) -> Answer:
     """One row per entity, in order; an entity named twice is read once.
 
@@ -72,9 +65,9 @@ async def look_up(
     by_columns = _keys(plan, entities)
     keys = [by_columns[read.keys] for read in plan.reads]
     if len(plan.reads) == 1:
-        found = [await _read(store, plan.reads[0], keys[0])]
+        found = [await _read(cache, plan.reads[0], keys[0])]
     else:
-        found = await asyncio.gather(*(_read(store, read, of_read) for read, of_read in zip(plan.reads, keys, strict=True)))
+        found = await asyncio.gather(*(_read(cache, read, of_read) for read, of_read in zip(plan.reads, keys, strict=True)))
     parts = [_parts(view, found[n], keys[n], slot, now_us) for view, (n, slot) in zip(plan.views, plan.places, strict=True)]
     return Answer(plan, now_us, len(entities), keys, parts)
 
@@ -98,24 +91,19 @@ def _keys(plan: ServicePlan, entities: Sequence[Mapping[str, JoinKeyValue]]) -> 
     }
 
 
-async def _read(store: Reader, read: Read, keys: Keys) -> Found:
-    """What the store holds; each read may fail alone."""
+async def _read(cache: NearCache, read: Read, keys: Keys) -> Found:
+    """What is known; each read may fail alone."""
     distinct = list(dict.fromkeys(key for key in keys if key is not None))
-    if not distinct:
-        return {}
-    try:
-        return dict(zip(distinct, await store.read(read.entity, distinct, read.slots), strict=True))
-    except StoreError:
-        # Refused or no answer: either way there is no value to judge, and the contract says what then.
-        return None
+    return await cache.get(read, distinct) if distinct else {}
 
 
 def _parts(view: ViewPlan, found: Found, keys: Keys, slot: int, now_us: int) -> list[Served]:
-    nobody = judge(view, None, now_us)  # no store is needed to say so
-    if found is None:
-        known = [key for key in keys if key is not None]
-        substitute = degrade(view) if known else nobody
-        return [nobody if key is None else substitute for key in keys]
-    by_key: dict[bytes | None, Served] = {key: judge(view, held[slot], now_us) for key, held in found.items()}
-    by_key[None] = nobody
+    by_key: dict[bytes | None, Served] = {None: judge(view, None, now_us)}  # nobody: no store is needed to say so
+    for key, known in found.items():
+        if known is None:
+            by_key[key] = degrade(view)
+        elif known.stale:
+            by_key[key] = judge_stale(view, known.values[slot], now_us)
+        else:
+            by_key[key] = judge(view, known.values[slot], now_us)
     return [by_key[key] for key in keys]

@@ -10,7 +10,8 @@ from prometheus_client import Counter as Counts
 
 from penstock.online.store import Held, Slot
 from penstock.registry.serving_state import ServingState
-from penstock.serving.lookup import Answer, Reader
+from penstock.serving.cache import Store
+from penstock.serving.lookup import Answer
 from penstock.serving.messages import Status
 
 # Finer than the client's defaults: p99 is to be under 10 ms.
@@ -37,6 +38,8 @@ class GatewayMetrics:
         self._read = Histogram("penstock_online_read_duration_seconds", "One read of the online store", buckets=_BUCKETS_S, registry=to)
         self._values = Counts("penstock_feature_values", "Values served, by view and status", ["view", "status"], registry=to)
         self._problems = Counts("penstock_value_problems", "Keys whose values were not served, and why", ["view", "problem"], registry=to)
+        keys = Counts("penstock_online_keys", "Keys asked for, by where they were found", ["source"], registry=to)
+        self._from_cache, self._from_store = keys.labels("cache"), keys.labels("store")
         self._log_dropped = Counts("penstock_feature_log_dropped", "Rows within the sample that were not logged", registry=to)
         self._refresh_failures = Counts("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
         self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to)
@@ -76,11 +79,16 @@ class GatewayMetrics:
         """Count a look at the control plane that failed."""
         self._refresh_failures.inc()
 
+    def looked_up(self, from_cache: int, from_store: int) -> None:
+        """Count the keys of one read."""
+        self._from_cache.inc(from_cache)
+        self._from_store.inc(from_store)
+
     def log_dropped(self, rows: int) -> None:
         """Count rows that should have been logged and were not."""
         self._log_dropped.inc(rows)
 
-    def timed(self, reader: Reader) -> Reader:
+    def timed(self, reader: Store) -> Store:
         """`reader`, with the time of each read observed."""
         return _Timed(reader, self._read)
 
@@ -90,7 +98,7 @@ class GatewayMetrics:
 
 
 class _Timed:
-    def __init__(self, reader: Reader, seconds: Histogram) -> None:
+    def __init__(self, reader: Store, seconds: Histogram) -> None:
         self._reader = reader
         self._seconds = seconds
 

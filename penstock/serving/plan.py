@@ -102,11 +102,21 @@ class ViewPlan:
 
 @dataclass(frozen=True)
 class Read:
-    """Views that are read together: of one entity, whose key is in the same columns."""
+    """Views that are read together: of one entity, whose key is in the same columns.
+
+    Args:
+        entity: its name.
+        keys: the columns of a request that hold its key.
+        slots: of the views.
+        fresh_s: how long, in seconds, a cache may serve what it read: the smallest `freshness.read` of the views.
+        is_held: whether a cache holds it, to serve it so long or when the store fails.
+    """
 
     entity: str
     keys: KeyColumns
     slots: tuple[Slot, ...]
+    fresh_s: float
+    is_held: bool
 
 
 @dataclass(frozen=True)
@@ -163,10 +173,16 @@ class ServicePlan:
     @cached_property
     def reads(self) -> tuple[Read, ...]:
         """What to read of the store, side by side."""
-        together: dict[tuple[str, KeyColumns], dict[Slot, None]] = {}
+        together: dict[tuple[str, KeyColumns], list[ViewPlan]] = {}
         for view in self.views:
-            together.setdefault((view.entity.name, view.keys), {})[view.slot] = None
-        return tuple(Read(entity, keys, tuple(slots)) for (entity, keys), slots in together.items())
+            together.setdefault((view.entity.name, view.keys), []).append(view)
+        reads = []
+        for (entity, keys), views in together.items():
+            fresh_us = min(view.view.freshness.read_us for view in views)
+            may_be_stale = any(view.view.if_unavailable.stale_up_to_us is not None for view in views)
+            slots = tuple(dict.fromkeys(view.slot for view in views))
+            reads.append(Read(entity, keys, slots, fresh_us / 1_000_000, is_held=fresh_us > 0 or may_be_stale))
+        return tuple(reads)
 
     @cached_property
     def places(self) -> tuple[tuple[int, int], ...]:

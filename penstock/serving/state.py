@@ -38,7 +38,9 @@ class StateKeeper:
         """
         before = self.state if self.state is not None else EMPTY
         try:
-            self.state = await self._load(before)
+            state = await self._load(before)
+            if state != self.state:  # one object for as long as it says the same: plans are kept by it
+                self.state = state
         except StoreError as error:
             self._complain("", error)
             return False

@@ -9,9 +9,9 @@ from zlib import crc32
 
 import pytest
 
-from penstock.clock import FixedClock, to_micros
+from penstock.clock import FixedClock, from_micros, to_micros
 from penstock.config import GatewaySettings, Settings
-from penstock.contract import Degradation, Entity, Feature, FeatureService
+from penstock.contract import Degradation, Entity, Feature, FeatureService, FreshnessSla
 from penstock.contract.fingerprint import schema_id
 from penstock.errors import ReplayError, StoreUnavailable
 from penstock.offline.lake import Lake
@@ -25,6 +25,7 @@ from penstock.publication.services import publish_services
 from penstock.quality.replay import Finding, Replay, replay
 from penstock.registry.project import Project
 from penstock.registry.snapshot import compile_snapshot
+from penstock.serving.cache import NearCache
 from penstock.serving.lookup import look_up
 from penstock.serving.plan import Planner
 from penstock.serving.replay_token import token_of
@@ -34,6 +35,7 @@ from tests.world import MONDAY, World, view_of_orders
 pytestmark = pytest.mark.real
 HOUR = timedelta(hours=1)
 TODAY = MONDAY.date()
+SLA = FreshnessSla(total=timedelta(minutes=30), read=timedelta(seconds=10))
 
 
 class Served:
@@ -65,7 +67,7 @@ class Served:
             assert keeper.state is not None
             plan = Planner().plan(keeper.state, "orders")
             entities = [{"customer": customer} for customer in customers]
-            return token_of(await look_up(plan, wrap(store), to_micros(self.world.clock.now()), entities, GatewaySettings()))
+            return token_of(await look_up(plan, NearCache(wrap(store), 0), to_micros(self.world.clock.now()), entities, GatewaySettings()))
 
         return with_store(self.connect, run)
 
@@ -93,7 +95,7 @@ class Served:
 def served(
     spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Served:
-    view = view_of_orders(name=f"replayed_{crc32(request.node.name.encode())}", if_unavailable=Degradation().then_drop())
+    view = view_of_orders(name=f"replayed_{crc32(request.node.name.encode())}", if_unavailable=Degradation().then_drop(), freshness=SLA)
     settings = cassandra_settings.model_copy(
         update={"cassandra": cassandra_settings.cassandra.model_copy(update={"keyspace": f"replay_{crc32(request.node.name.encode())}"})}
     )
@@ -204,6 +206,22 @@ def test_the_value_of_a_publication_that_was_not_yet_recorded_is_early_and_no_fa
     assert served.findings(between) == ["early", "early"]
     assert replay(served.world.lake, between).equal
     assert served.findings(served.ask("ann", "bob")) == ["equal", "equal"]
+
+
+def test_what_a_cache_held_no_longer_than_its_view_allows_is_no_fault(served: Served) -> None:
+    served.bring(TODAY)
+    served.world.place("ann", 14.0, MONDAY + 11 * HOUR + timedelta(minutes=30))
+    served.world.placed.pop(2)
+    served.world.clock.advance(HOUR)
+    served.bring(TODAY)
+    first = served.ledger()[0].attempt
+    readable_at = from_micros(served.ledger()[-1].readable_at_us)
+    served.put("ann", 12.0, MONDAY + 11 * HOUR, first, token_at=MONDAY + 12 * HOUR)  # what a cache would still hold
+    served.put("bob", 20.0, MONDAY + 8 * HOUR, first)
+    # freshness.read is 10 s: at 10.000000 even what was read at the moment the new value became readable would be that one
+    for seconds, expected in ((0.0, "cached"), (9.999999, "cached"), (10.0, "stale")):
+        served.world.clock.at = readable_at + timedelta(seconds=seconds)
+        assert served.findings(served.ask("ann", "bob")) == [expected, expected.replace("stale", "extra")]
 
 
 class Down:

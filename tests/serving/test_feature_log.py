@@ -11,6 +11,7 @@ from penstock.clock import FixedClock, to_micros
 from penstock.config import FeatureLogSettings, GatewaySettings
 from penstock.contract import minutes
 from penstock.online.memory import MemoryStore
+from penstock.serving.cache import NearCache
 from penstock.serving.feature_log import Batch, FeatureLog, LoggedRow, read_segment, shippable
 from penstock.serving.judgement import Outcome
 from penstock.serving.lookup import Answer, look_up
@@ -31,7 +32,7 @@ def answer(*carriers: str | None) -> Answer:
         assert await keeper.refresh()
         assert keeper.state is not None
         plan = Planner().plan(keeper.state, "carriers")
-        return await look_up(plan, store, to_micros(NOON), [{"carrier": one} for one in carriers], GatewaySettings())
+        return await look_up(plan, NearCache(store, 0), to_micros(NOON), [{"carrier": one} for one in carriers], GatewaySettings())
 
     return asyncio.run(run())
 

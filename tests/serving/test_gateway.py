@@ -244,8 +244,11 @@ def test_health_needs_no_key_and_readiness_a_state(tmp_path: Path) -> None:
         store.reachable = False
         await running.gateway.refresh()
         assert (await http.get("/readyz")).status_code == 200  # it still knows what to serve
-        degraded = (await http.post("/v1/features", json=BODY, headers=bearer(running.key))).json()["rows"][0]
-        assert degraded["statuses"] == ["ERROR", "ERROR", "DEFAULT", "DEFAULT"]
+        asked = {"service": "carriers", "entities": [{"carrier": "UA"}, {"carrier": "XX"}]}
+        known, unknown = (await http.post("/v1/features", json=asked, headers=bearer(running.key))).json()["rows"]
+        assert known["statuses"] == ["ERROR", "ERROR", "STALE", "STALE"]  # read a moment ago, and `delays` may be stale
+        assert known["values"][2:] == [12.25, 4]
+        assert unknown["statuses"] == ["ERROR", "ERROR", "DEFAULT", "DEFAULT"]
 
     serve(tmp_path, check, store)
 

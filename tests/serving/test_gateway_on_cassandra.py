@@ -114,13 +114,18 @@ def test_a_killed_node_is_degraded_to_what_contracts_allow_and_its_return_is_not
             value = client.features("carriers", [{"carrier": "UA"}]).rows[0]["delays__mean"]
             return value.value, value.status
 
+        def of_nobody_asked_before() -> tuple[object, str]:
+            value = client.features("carriers", [{"carrier": "XX"}]).rows[0]["delays__mean"]
+            return value.value, value.status
+
         wait_until(url, 200)
         assert mean() == (12.25, "PRESENT")
         pid = node_status(cassandra_settings).pid
         assert pid is not None
         psutil.Process(pid).kill()
         try:
-            until(mean, (0.5, "DEFAULT"))
+            until(mean, (12.25, "STALE"))
+            assert of_nobody_asked_before() == (0.5, "DEFAULT")
             with pytest.raises(Unavailable, match="'load@1' allows no substitute"):
                 client.features("all_features", [{"carrier": "UA", "number": 1, "departs": NOON}])
             with httpx.Client() as http:
@@ -128,11 +133,12 @@ def test_a_killed_node_is_degraded_to_what_contracts_allow_and_its_return_is_not
         finally:
             node_up(cassandra_settings)
         until(mean, (12.25, "PRESENT"))  # never anything else on the way
+        assert of_nobody_asked_before() == (None, "NOT_FOUND")
 
 
 def until(mean: Callable[[], tuple[object, str]], expected: tuple[object, str]) -> None:
     """Ask until the answer is as expected; until then it is one of the two it may be."""
     deadline = monotonic() + 60
     while (seen := mean()) != expected:
-        assert seen in ((12.25, "PRESENT"), (0.5, "DEFAULT"))
+        assert seen in ((12.25, "PRESENT"), (12.25, "STALE"))
         assert monotonic() < deadline

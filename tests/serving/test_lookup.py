@@ -24,6 +24,7 @@ from penstock.errors import (
 from penstock.online.codec import encode_value
 from penstock.online.memory import MemoryStore
 from penstock.online.store import Held, Slot
+from penstock.serving.cache import NearCache
 from penstock.serving.lookup import look_up
 from penstock.serving.messages import ColumnsResponse, FeatureRequest, RowsResponse
 from penstock.serving.plan import Planner
@@ -67,7 +68,7 @@ async def ask(store: MemoryStore, request: FeatureRequest, now: datetime = NOON,
     assert await keeper.refresh()
     assert keeper.state is not None
     plan = Planner().plan(keeper.state, request.service, request.features, request.contract)
-    answer = await look_up(plan, store, to_micros(now), request.entities, limits)
+    answer = await look_up(plan, NearCache(store, 0), to_micros(now), request.entities, limits)
     response = in_rows(answer, token_of(answer))
     require_the_same_in_columns(response, in_columns(answer, response.token))
     return Asked(response, answer.problems())

@@ -19,6 +19,7 @@ from penstock.registry.project import Project
 from penstock.registry.snapshot import compile_snapshot, load_snapshot
 from penstock.sdk.wire import request_body
 from penstock.serving.app import parse_request
+from penstock.serving.cache import NearCache
 from penstock.serving.catalogue import describe_service
 from penstock.serving.lookup import look_up
 from penstock.serving.plan import Planner
@@ -75,7 +76,7 @@ def values(*entities: dict[str, Any], store: MemoryStore | None = None) -> list[
         assert keeper.state is not None
         request = parse_request(request_body("flight", list(entities), None, None))
         plan = Planner().plan(keeper.state, request.service)
-        return in_rows(await look_up(plan, held, to_micros(NOON), request.entities, GatewaySettings()), "")
+        return in_rows(await look_up(plan, NearCache(held, 0), to_micros(NOON), request.entities, GatewaySettings()), "")
 
     response = with_store(ask, store)
     return [dict(zip(response.features, row.values, strict=True)) for row in response.rows]

@@ -15,6 +15,7 @@ from penstock.contract import hours, minutes
 from penstock.errors import ReplayError
 from penstock.online.codec import decode_value, encode_value
 from penstock.online.memory import MemoryStore
+from penstock.serving.cache import NearCache
 from penstock.serving.lookup import Answer, look_up
 from penstock.serving.plan import Planner
 from penstock.serving.replay_token import Column, Token, TokenRead, TokenView, held_rows, read_token, token_of
@@ -38,7 +39,7 @@ def answered() -> Answer:
         assert await keeper.refresh()
         assert keeper.state is not None
         plan = Planner().plan(keeper.state, "all_features")
-        return await look_up(plan, store, to_micros(NOON), FLIGHTS, GatewaySettings())
+        return await look_up(plan, NearCache(store, 0), to_micros(NOON), FLIGHTS, GatewaySettings())
 
     return asyncio.run(run())
 
