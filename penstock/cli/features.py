@@ -43,11 +43,8 @@ def get(
     for name, value in result.rows[0].items():
         table.add_row(name, escape(_shown(value)), f"[{_COLOURS.get(value.status, 'red')}]{value.status}[/]", _age(value.age))
     print_whole(table)
-    out.print(
-        f"contract {result.contract}, at {result.now:%Y-%m-%d %H:%M:%S} UTC; replay: penstock replay {result.token}",
-        markup=False,
-        soft_wrap=True,
-    )
+    out.print(f"at {result.now:%Y-%m-%d %H:%M:%S} UTC, under contract {result.contract}", markup=False, soft_wrap=True)
+    out.print("how it came about: penstock replay $(the same with --token)", markup=False, soft_wrap=True)
 
 
 def _pair(given: str) -> tuple[str, object]:

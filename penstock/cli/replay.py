@@ -14,6 +14,9 @@ from penstock.cli.screen import err, out, print_whole
 from penstock.quality.replay import SAME, Replay, Replayed
 
 
+_SHOWN = 5  # rows whose values fit a terminal
+
+
 def run(
     token: Annotated[str, typer.Argument(help="the `token` of an answer; -: read it from standard input")],
     as_json: Annotated[bool, typer.Option("--json", help="all of it, with the values, as JSON")] = False,
@@ -41,11 +44,16 @@ def _show(done: Replay) -> None:
             _told(part.expected, "nothing"),
             f"[{style}]{part.finding}[/]",
         )
-    out.print(f"{done.service} at {done.now:%Y-%m-%d %H:%M:%S.%f} UTC, under definitions {done.snapshot}", markup=False)
+    out.print(f"{done.service} at {done.now:%Y-%m-%d %H:%M:%S.%f} UTC, under definitions {done.snapshot}", markup=False, soft_wrap=True)
     print_whole(table)
-    for n, values in enumerate(done.rows()):
-        shown = ", ".join(f"{name} = {value}" for name, value in values.items())
-        out.print(f"row {n}: {shown}", markup=False, soft_wrap=True)
+    rows = done.rows()
+    if len(rows) <= _SHOWN:
+        values = Table("by the lake", *(f"row {n}" for n in range(len(rows))))
+        for name in rows[0] if rows else ():
+            values.add_row(name, *("" if row[name] is None else escape(str(row[name])) for row in rows))
+        print_whole(values)
+    else:
+        out.print(f"{len(rows)} rows; --json shows their values")
     differing = sum(part.finding not in SAME for part in done.parts)
     if differing:
         out.print(f"[red]{differing} of {len(done.parts)} differ[/] from what the lake gives")

@@ -147,16 +147,30 @@ def encode_value(schema_id: int, event_time_us: int, attempt: int, values: Seque
     Raises:
         PublicationError: a value is of any other type, which msgpack would silently turn into another.
     """
+    blob, _ = _encoded(schema_id, event_time_us, attempt, values, PLAIN_VALUE_FORMAT if all(map(is_plain, values)) else VALUE_FORMAT)
+    return blob
+
+
+def possible_checksums(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object]) -> set[int]:
+    """The checksums that a value may have been stored with, by this Penstock or an earlier one.
+
+    Raises:
+        PublicationError: as `encode_value`.
+    """
+    return {_encoded(schema_id, event_time_us, attempt, values, form)[1] for form in (VALUE_FORMAT, PLAIN_VALUE_FORMAT)}
+
+
+def _encoded(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object], form: int) -> tuple[bytes, int]:
     for position, value in enumerate(values):
         if not _storable(value):
             raise PublicationError(f"feature {position + 1} of {len(values)}: {_shown(value)} cannot be stored online")
     try:
-        plain = all(map(is_plain, values))
-        header = _HEADER.pack(PLAIN_VALUE_FORMAT if plain else VALUE_FORMAT, schema_id, event_time_us, attempt)
+        header = _HEADER.pack(form, schema_id, event_time_us, attempt)
         body = _encode_values(list(values))
     except (struct.error, UnicodeEncodeError, OverflowError) as error:
         raise PublicationError(f"a value cannot be stored online: {error}") from None
-    return header + _CRC.pack(crc32(body, crc32(header))) + body
+    checksum = crc32(body, crc32(header))
+    return header + _CRC.pack(checksum) + body, checksum
 
 
 def decode_value(blob: bytes) -> Stored:

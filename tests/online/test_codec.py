@@ -3,6 +3,7 @@
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TypeAlias
+from zlib import crc32
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.clock import to_micros
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
-from penstock.online.codec import MAX_KEY_BYTES, decode_key, decode_value, encode_key, encode_value, write_token
+from penstock.online.codec import MAX_KEY_BYTES, decode_key, decode_value, encode_key, encode_value, possible_checksums, write_token
 
 UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -183,6 +184,22 @@ def test_what_is_decoded_is_exactly_what_was_encoded(stored: Encoded) -> None:
 )
 def test_a_value_says_whether_anything_in_it_is_null_or_not_finite(values: list[object], plain: bool) -> None:
     assert decode_value(encode_value(1, 0, 1, values)).plain is plain
+
+
+def test_a_value_may_have_been_stored_by_a_penstock_that_knew_no_plain_values() -> None:
+    for values in ([1.0, "a"], [None]):
+        stored = decode_value(encode_value(1, 5, 7, values))
+        possible = possible_checksums(1, 5, 7, values)
+        assert stored.checksum in possible
+        assert len(possible) == 2
+    # format 1, schema 1, event time 5, attempt 7, checksum, msgpack of [1.0]
+    before = (
+        bytes.fromhex("01 00000001 0000000000000005 0000000000000007")
+        + crc32(bytes.fromhex("01 00000001 0000000000000005 0000000000000007 91cb3ff0000000000000")).to_bytes(4)
+        + bytes.fromhex("91cb3ff0000000000000")
+    )
+    assert decode_value(before).values == [1.0]
+    assert decode_value(before).checksum in possible_checksums(1, 5, 7, [1.0])
 
 
 def test_equal_bytes_have_equal_checksums_and_another_attempt_another() -> None:
