@@ -12,7 +12,7 @@ from rich.table import Table
 import penstock
 from penstock.cli.screen import err, out, print_whole
 from penstock.quality.replay import SAME, Replay, Replayed
-
+from penstock.serving.judgement import Outcome
 
 _SHOWN = 5  # rows whose values fit a terminal
 
@@ -40,7 +40,7 @@ def _show(done: Replay) -> None:
         table.add_row(
             escape(_key(part)),
             part.view,
-            _told(part.served, part.outcome.name.lower()),
+            _told(part.served, "") + _what(part),
             _told(part.expected, "nothing"),
             f"[{style}]{part.finding}[/]",
         )
@@ -63,6 +63,12 @@ def _show(done: Replay) -> None:
 
 def _key(part: Replayed) -> str:
     return "null" if part.key is None else ", ".join(f"{name}={value}" for name, value in part.key.items()) or "(all)"
+
+
+def _what(part: Replayed) -> str:
+    """What came of reading it, where it is not simply served."""
+    said = {Outcome.FRESH: "", Outcome.LATE: "", Outcome.EXPIRED: ", past its ttl", Outcome.CACHED: ", the store did not answer"}
+    return said.get(part.outcome, part.outcome.name.lower().replace("_", " "))
 
 
 def _told(at: tuple[datetime, int] | None, otherwise: str) -> str:

@@ -77,6 +77,14 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     assert project.processes() == []
 
 
+def command(project: Project, *arguments: str) -> str:
+    """What a command says that ends well."""
+    line = [sys.executable, "-m", "penstock.cli.main", *arguments]
+    done = subprocess.run(line, cwd=project.folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def require_what_the_rule_gives(project: Project, now: datetime) -> None:
     """Over the real gateway, all values of 1,000 flights are those the rule gives on the offline tables at that time."""
     settings, lake = project.settings(now), project.lake
@@ -90,6 +98,10 @@ def require_what_the_rule_gives(project: Project, now: datetime) -> None:
         stack.cassandra()
         url, api_key = stack.gateway()
         with FeatureClient(url, api_key=api_key, timeout_s=60) as client:
+            asked = [f"{name}={flights[0][name]}" for name in columns]
+            assert command(project, "features", "get", "arrival_delay", *asked).count("PRESENT") > 0
+            token = command(project, "features", "get", "arrival_delay", *asked, "--token").strip()
+            assert "6 of 6" in command(project, "replay", token)
             results = [client.features("arrival_delay", flights[n : n + 500]) for n in (0, 500)]
     served = [row for result in results for row in result.rows]
     for result in results:

@@ -87,6 +87,21 @@ def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[st
     assert "Traceback" not in message
 
 
+def test_what_cannot_be_replayed_shipped_or_asked_for_says_why(shop: Shop) -> None:
+    code, said = shop.run("replay", "p1.AAAA")
+    assert code == 1
+    assert "not a replay token" in said or "does not pass its checksum" in said
+    assert "give the whole text of `token`" in said
+    code, said = shop.run("feature-log", "ship")
+    assert (code, said[:26]) == (0, "0 segment(s), 0 rows brought"[:26])
+    code, said = shop.run("features", "get", "late", "customer=ann", "--url", "http://127.0.0.1:9")
+    assert code == 1
+    assert "the gateway at http://127.0.0.1:9 cannot be reached" in said
+    code, said = shop.run("features", "get", "late", "customer")
+    assert code == 1
+    assert "join key 'customer': expected name=value" in said
+
+
 WHAT_IS_IMPORTED = """
 import json, sys
 from penstock.cli import main
@@ -95,7 +110,7 @@ print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))
 """
 
 
-@pytest.mark.parametrize("command", ["gateway", "keys", "init"])
+@pytest.mark.parametrize("command", ["gateway", "keys", "init", "features"])
 def test_what_serves_is_run_without_the_packages_that_compute(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", WHAT_IS_IMPORTED, command], capture_output=True, text=True, check=True)
     imported = set(json.loads(done.stdout))
