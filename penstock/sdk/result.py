@@ -17,8 +17,8 @@ class FeatureValue(NamedTuple):
 
     Args:
         value: the value; None where there is none to use.
-        status: PRESENT, NULL, STALE (of a view later than promised), DEFAULT (the store failed),
-            NOT_FOUND (none known, or past its ttl) or ERROR.
+        status: PRESENT, NULL, STALE (of a view later than promised, or the last one known), DEFAULT (the store failed, or the
+            baseline's), NOT_FOUND (none known, or past its ttl) or ERROR.
         event_time: when it was true; None: no value was found.
         age: the gateway's now minus `event_time`.
     """
@@ -36,6 +36,7 @@ class ViewRead:
     Args:
         generation: which fill of it.
         complete_until: up to which event time it was complete; None: nothing was published.
+        ttl: the largest age at which its values may be used; None: any.
         features: the positions of its features in the result's `features`.
         event_times: per row, when its values were true; None: no value was found.
     """
@@ -44,6 +45,7 @@ class ViewRead:
     version: int
     generation: int
     complete_until: datetime | None
+    ttl: timedelta | None
     features: tuple[int, ...]
     event_times: tuple[datetime | None, ...]
 
@@ -56,12 +58,15 @@ class FeatureResult:
         service: the feature service.
         contract: fingerprint of the contract it was served under; pin it.
         snapshot: fingerprint of the definitions it was served under.
-        token: names what produced the values; keep it beside a prediction, and `penstock replay` computes them again.
+        token: names what produced the values; keep it beside a prediction, and `penstock replay` computes them again; "" where
+            this client answered itself.
         now: the time the values were judged at.
         features, dtypes: `<view>__<feature>` and its type.
         columns: per feature, its n values.
         statuses: per feature, its n statuses.
         views: what was read.
+        degraded: "" if the gateway answered; `last_known`: it could not, and these are the values this client got last, labelled
+            STALE; `baseline`: of some entities it had none, and the baseline gave theirs, labelled DEFAULT.
     """
 
     service: str
@@ -74,15 +79,18 @@ class FeatureResult:
     columns: tuple[tuple[Any, ...], ...]
     statuses: tuple[tuple[str, ...], ...]
     views: tuple[ViewRead, ...]
+    degraded: str = ""
 
     @cached_property
     def rows(self) -> tuple[dict[str, FeatureValue], ...]:
         """Per entity: feature → value with status and age."""
         event_times: dict[int, Sequence[datetime | None]] = {n: view.event_times for view in self.views for n in view.features}
+        unknown = (None,) * (len(self.columns[0]) if self.columns else 0)
         by_feature = []
         for n, (values, statuses) in enumerate(zip(self.columns, self.statuses, strict=True)):
-            ages = (None if time is None else self.now - time for time in event_times[n])
-            by_feature.append([FeatureValue(*one) for one in zip(values, statuses, event_times[n], ages, strict=True)])
+            times = event_times.get(n, unknown)
+            ages = (None if time is None else self.now - time for time in times)
+            by_feature.append([FeatureValue(*one) for one in zip(values, statuses, times, ages, strict=True)])
         return tuple(dict(zip(self.features, row, strict=True)) for row in zip(*by_feature, strict=True))
 
     def to_dicts(self) -> list[dict[str, Any]]:

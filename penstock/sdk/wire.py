@@ -30,6 +30,7 @@ class _View(msgspec.Struct):
     generation: int
     complete_until: datetime | None
     features: list[int]
+    ttl_s: float | None = None
 
 
 class _Response(msgspec.Struct):
@@ -138,7 +139,15 @@ def parse_response(status: int, body: bytes, *, service: str, rows: int) -> Feat
         columns=tuple(map(tuple, columns)),
         statuses=tuple((one,) * rows if isinstance(one, str) else tuple(one) for one in response.statuses),
         views=tuple(
-            ViewRead(v.view, v.version, v.generation, v.complete_until, tuple(v.features), tuple(map(_instant_or_none, times)))
+            ViewRead(
+                v.view,
+                v.version,
+                v.generation,
+                v.complete_until,
+                None if v.ttl_s is None else timedelta(seconds=v.ttl_s),
+                tuple(v.features),
+                tuple(map(_instant_or_none, times)),
+            )
             for v, times in zip(response.views, response.event_times_us, strict=True)
         ),
     )

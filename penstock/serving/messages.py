@@ -66,12 +66,14 @@ class ServedView(msgspec.Struct, kw_only=True):
     Args:
         features: the positions of its features in the response's `features`.
         complete_until: up to which event time the view was complete; null: nothing was published.
+        ttl_s: the largest age at which its values are served; null: any.
     """
 
     view: str
     version: int
     generation: int
     complete_until: datetime | None
+    ttl_s: float | None
     features: list[int]
 
 

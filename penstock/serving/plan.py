@@ -151,6 +151,7 @@ class ServicePlan:
                 version=view.slot.version,
                 generation=view.slot.generation,
                 complete_until=None if view.complete_until_us is None else from_micros(view.complete_until_us),
+                ttl_s=None if view.view.ttl_us is None else view.view.ttl_us / 1_000_000,
                 features=[feature.served_at for feature in view.features],
             )
             for view in self.views

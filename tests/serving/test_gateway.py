@@ -62,8 +62,22 @@ def test_features_are_answered_as_documented(tmp_path: Path) -> None:
             "features": ["fleet__hubs", "fleet__since", "delays__mean", "delays__flights"],
             "dtypes": ["list[string]", "timestamp", "float64", "int64"],
             "views": [
-                {"view": "fleet", "version": 1, "generation": 3, "complete_until": "2013-06-01T12:00:00Z", "features": [0, 1]},
-                {"view": "delays", "version": 1, "generation": 3, "complete_until": "2013-06-01T12:00:00Z", "features": [2, 3]},
+                {
+                    "view": "fleet",
+                    "version": 1,
+                    "generation": 3,
+                    "complete_until": "2013-06-01T12:00:00Z",
+                    "ttl_s": None,
+                    "features": [0, 1],
+                },
+                {
+                    "view": "delays",
+                    "version": 1,
+                    "generation": 3,
+                    "complete_until": "2013-06-01T12:00:00Z",
+                    "ttl_s": 7200.0,
+                    "features": [2, 3],
+                },
             ],
             "rows": [
                 {
