@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from penstock.contract import Entity, Feature, FeatureService, FeatureView, FreshnessSla, Source, hours
+from penstock.contract import Entity, Feature, FeatureService, FeatureView, FreshnessSla, Source, hours, minutes
 from penstock.registry.project import Project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 
@@ -35,7 +35,7 @@ def views(features: int) -> tuple[FeatureView, ...]:
             compute=computed,
             features=[Feature(f"f{n}_{k}", "float64") for k in range(WIDTHS[features])],
             ttl=hours(24 * 365),
-            freshness=FreshnessSla(total=hours(24 * 365)),
+            freshness=FreshnessSla(total=hours(24 * 365), read=minutes(1)),
         )
         for n in range(VIEWS)
     )

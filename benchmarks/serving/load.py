@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._seen = bytearray()
         self._missing = -1
         self._status = 0
+        self.length = 0
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -77,8 +78,8 @@ class Connection(asyncio.Protocol):
             head = bytes(self._seen[:end]).lower()
             self._status = int(head[9:12])
             at = head.index(b"content-length:") + 15
-            length = int(head[at:].split(b"\r\n", 1)[0])
-            self._missing = length - (len(self._seen) - end - 4)
+            self.length = int(head[at:].split(b"\r\n", 1)[0])
+            self._missing = self.length - (len(self._seen) - end - 4)
         else:
             self._missing -= len(data)
         if self._missing <= 0 and self._answered is not None and not self._answered.done():
@@ -96,6 +97,7 @@ class Load:
         random.Random(plan.seed).shuffle(self._requests)
         self._next = 0
         self._answers: list[tuple[float, float, int]] = []
+        self._bytes = 0
 
     async def run(self) -> dict[str, Any]:
         plan = self._plan
@@ -114,6 +116,8 @@ class Load:
             statuses[status] = statuses.get(status, 0) + 1
         return {
             "requests": len(counted),
+            "all": len(self._answers),
+            "bytes": self._bytes,
             "ok_per_s": len(good) / plan.measure_s,
             "statuses": statuses,
             "p50_ms": _at(good, 0.50),
@@ -132,6 +136,7 @@ class Load:
         request = self._requests[self._next % len(self._requests)]
         self._next += 1
         status = await connection.ask(request) if connection.alive else 0
+        self._bytes = connection.length
         self._answers.append((due, (perf_counter() - due) * 1000, status))
         return connection if connection.alive else await self._connect()
 
