@@ -113,11 +113,11 @@ class NearCache:
     async def _load(self, read: Read, keys: Sequence[bytes], found: dict[bytes, Known | None]) -> None:
         table = self._table(read)
         self._launch(read, [key for key in keys if (table, key) not in self._flights])
-        flights = {self._flights[table, key] for key in keys}
+        flights = {key: self._flights[table, key] for key in keys}
         # A caller that goes away must not take the read from those who wait for it too.
-        await asyncio.wait(flights)
-        for key in keys:
-            found[key] = next((known for flight in flights if (known := flight.result().get(key)) is not None), None)
+        await asyncio.wait(set(flights.values()))
+        for key, flight in flights.items():
+            found[key] = flight.result().get(key)
             if found[key] is None and (entry := self._entries.get((table, key))) is not None:
                 found[key] = Known(entry.known.values, stale=True)
 
