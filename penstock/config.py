@@ -112,6 +112,8 @@ class CassandraSettings(Section):
     username: str | None = Field(None, description="null: no authentication")
     password: Secret | None = Field(None, description="env:NAME or file:PATH")
     request_timeout_s: float = Field(5.0, gt=0, description="seconds one statement may take")
+    read_timeout_s: float = Field(1.0, gt=0, description="seconds one read of values may take")
+    hedge_ms: int = Field(10, ge=0, description="milliseconds after which a read is sent to one more replica; 0: never")
     keys_per_read: int = Field(20, ge=1, description="keys one statement reads; 1 where replicas are far fewer than nodes")
     data: str = Field("var/cassandra", description="embedded: data folder")
     heap: str = Field("384M", description="embedded: JVM heap")
@@ -121,10 +123,13 @@ class CassandraSettings(Section):
 class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
+    workers: int = Field(1, ge=1, description="processes that serve; about one per core that Cassandra leaves")
     refresh_s: float = Field(1.0, gt=0, description="seconds between looks at pointers and watermarks")
     max_entities: int = Field(500, ge=1, description="entities one request may name")
     max_cells: int = Field(20_000, ge=1, description="entities x features one request may ask for")
     max_body_bytes: int = Field(1_048_576, ge=1, description="largest request body")
+    max_in_progress: int = Field(300, ge=1, description="entities a process answers at once, and 5 a request; more are turned away")
+    deadline_ms: int = Field(1000, ge=1, description="milliseconds an answer may take that names no x-deadline-ms")
     cache_mb: int = Field(64, ge=0, description="megabytes of values a process holds, for as long as views allow; 0: none")
     keys_file: str = Field("var/keys.json", description="hashes of the API keys and what each may read")
 

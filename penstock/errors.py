@@ -169,6 +169,10 @@ class Unavailable(RequestError):
     """The online store cannot answer and the contract allows no substitute."""
 
 
+class Overloaded(Unavailable):
+    """The gateway has as many requests as it can answer in time; turned away before anything was done."""
+
+
 def error_code(error: type[RequestError]) -> str:
     """The error's name on a wire: `UnknownService` is `unknown_service`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", error.__name__).lower()
@@ -188,6 +192,7 @@ REQUEST_ERRORS = {
         NotAuthorized,
         NotAuthenticated,
         Unavailable,
+        Overloaded,
     )
 }
 """Code → error: how a client raises again what the gateway raised."""

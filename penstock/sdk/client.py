@@ -17,6 +17,7 @@ from penstock.sdk.wire import FEATURES_PATH, MSGPACK, Entity, parse_response, re
 _FOR_NOW = (429, 503)
 _PAUSE_S = 0.05
 _LEAST_S = 0.001
+_FOR_THE_GATEWAY = 0.9  # of the time left: the rest is for the way there and back
 _IS_IT_RUNNING = "is it running? see its /readyz"
 
 
@@ -89,7 +90,7 @@ class FeatureClient:
         while True:
             left_s = max(until - monotonic(), _LEAST_S)
             try:
-                response = self._http.post(FEATURES_PATH, content=body, timeout=left_s)
+                response = self._http.post(FEATURES_PATH, content=body, timeout=left_s, headers=_deadline(left_s))
                 pause_s = _pause(response)
                 if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
                     return response
@@ -148,8 +149,9 @@ class AsyncFeatureClient:
         self._budget.earn()
         until = monotonic() + self._timeout_s
         while True:
+            left_s = max(until - monotonic(), _LEAST_S)
             try:
-                response = await self._http.post(FEATURES_PATH, content=body)
+                response = await self._http.post(FEATURES_PATH, content=body, headers=_deadline(left_s))
                 pause_s = _pause(response)
                 if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
                     return response
@@ -170,6 +172,11 @@ class AsyncFeatureClient:
         await self.aclose()
 
 
+def _deadline(left_s: float) -> dict[str, str]:
+    """Tells the gateway when its answer is of no more use, so that it answers without the store before that."""
+    return {"x-deadline-ms": str(max(1, int(left_s * _FOR_THE_GATEWAY * 1000)))}
+
+
 def _pause(response: httpx.Response) -> float | None:
     """How long to wait before asking again what was refused for now; None: it need not be asked again."""
     after = response.headers.get("retry-after", "")
@@ -177,7 +184,7 @@ def _pause(response: httpx.Response) -> float | None:
 
 
 def _pause_after(error: httpx.TransportError) -> float | None:
-    """The same after a failure on the way; one that took its time will take it again."""
+    """The same after a failure on the way, which may have been sent: reading twice does no harm. What took its time will again."""
     return None if isinstance(error, httpx.TimeoutException) else uniform(0.5, 1.5) * _PAUSE_S  # noqa: S311  # nobody must not guess it
 
 

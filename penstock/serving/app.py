@@ -7,7 +7,8 @@
     GET  /readyz                it knows what to serve; 503 until the control plane was read once
     GET  /metrics               Prometheus
 
-What serves values needs an API key, the others are open. Everything is served under the state of the last look
+What serves values needs an API key, the others are open. A request may say with `X-Deadline-Ms` how long it can wait: what the store
+has not answered by then is answered as if it had failed. Everything is served under the state of the last look
 at the control plane that succeeded, and goes on under it while the store is down.
 """
 
@@ -27,6 +28,8 @@ from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServingState
 from penstock.serving import feast
 from penstock.serving.access import Grant, authenticate, load_grants
+from penstock.serving.admission import Admission
+from penstock.serving.breaker import Breaker
 from penstock.serving.cache import NearCache
 from penstock.serving.catalogue import describe_service, list_services
 from penstock.serving.feature_log import FeatureLog
@@ -44,6 +47,7 @@ from penstock.serving.http import (
     refusal,
     request_id_of,
     send_reply,
+    store_until,
 )
 from penstock.serving.lookup import Answer, look_up
 from penstock.serving.messages import FeatureRequest, Layout
@@ -83,9 +87,11 @@ class Gateway:
         self._clock = clock if clock is not None else settings.make_clock()
         self._metrics = GatewayMetrics()
         self._planner = Planner()
+        self._admission = Admission(settings.gateway.max_in_progress)
         self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock, self._metrics.log_dropped)
         self._grants = load_grants(self._keys_file)
         self._store: OnlineStore | None = None
+        self._breaker: Breaker | None = None
         self._cache: NearCache | None = None
         self._keeper: StateKeeper | None = None
 
@@ -104,7 +110,8 @@ class Gateway:
         try:
             if self._store is None:
                 self._store = await self._connect()
-                self._cache = NearCache(self._metrics.timed(self._store), self._settings.cache_mb * 1_000_000, self._metrics.looked_up)
+                self._breaker = Breaker(self._metrics.timed(self._store), self._metrics.store_unanswering)
+                self._cache = NearCache(self._breaker, self._settings.cache_mb * 1_000_000, self._metrics.looked_up)
                 self._keeper = StateKeeper(self._store, self._metrics.refresh_failed)
         except StoreError as error:
             self._metrics.refresh_failed()
@@ -128,6 +135,8 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await task
         await self._log.close()
+        if self._breaker is not None:
+            await self._breaker.close()
         if self._store is not None:
             await self._store.close()
         await send({"type": "lifespan.shutdown.complete"})
@@ -183,6 +192,8 @@ class Gateway:
     async def _features(self, scope: Scope, receive: Receive, request_id: str, dialect: Dialect) -> Reply:
         start, service, code = perf_counter(), UNKNOWN, INTERNAL_ERROR
         try:
+            self._admission.require_room()
+            until = store_until(scope, asyncio.get_running_loop().time(), self._settings.deadline_ms)
             grant = self._authenticate(scope)
             body = await read_body(scope, receive, self._settings.max_body_bytes)
             state = self._state()
@@ -192,7 +203,8 @@ class Gateway:
                 service = request.service
             assert self._cache is not None  # there is no state without it
             plan = self._planner.plan(state, request.service, request.features, request.contract)
-            answer = await look_up(plan, self._cache, to_micros(self._clock.now()), request.entities, self._settings)
+            with self._admission.doing(len(request.entities)):
+                answer = await look_up(plan, self._cache, to_micros(self._clock.now()), request.entities, self._settings, until)
             reply = render(answer, token_of(answer))
             self._log.take(answer, request_id, grant.principal)
             self._metrics.answer(answer)

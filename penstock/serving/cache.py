@@ -13,22 +13,17 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from penstock.errors import StoreError
-from penstock.online.store import Held, Slot
+from penstock.online.store import Slot
+from penstock.serving.breaker import Store
 from penstock.serving.judgement import Decoded, decode
 from penstock.serving.plan import Read
 
 _TABLES = 4096
 _AGAIN_AFTER = 0.5  # of its age: then it is read again beside the request that finds it
 _ENTRY_BYTES, _VALUE_BYTES, _BYTES_PER_BYTE = 400, 200, 5  # of Python objects, measured; the last per stored byte
-
-
-class Store(Protocol):
-    """What the cache needs of the online store."""
-
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]: ...
 
 
 class Known(NamedTuple):
@@ -78,11 +73,11 @@ class NearCache:
         self._entries: dict[_Address, _Entry] = {}
         self._flights: dict[_Address, asyncio.Task[dict[bytes, Known]]] = {}
 
-    async def get(self, read: Read, keys: Sequence[bytes]) -> Mapping[bytes, Known | None]:
-        """Of each key, what is known; None: the store could not answer and nothing is held."""
+    async def get(self, read: Read, keys: Sequence[bytes], until: float | None = None) -> Mapping[bytes, Known | None]:
+        """Of each key, what is known; None: the store could not answer by `until`, of the event loop's time, and nothing is held."""
         if not self._max_bytes or not read.is_held:
             self._on_lookup(0, len(keys))
-            return {**dict.fromkeys(keys), **await self._read(read, keys)}
+            return {**dict.fromkeys(keys), **await self._read_now(read, keys, until)}
         found: dict[bytes, Known | None] = {}
         missing, again, now = [], [], self._now()
         table = self._table(read)
@@ -100,7 +95,7 @@ class NearCache:
         if again:
             self._launch(read, again)
         if missing:
-            await self._load(read, missing, found)
+            await self._load(read, missing, found, until)
         return found
 
     def _table(self, read: Read) -> int:
@@ -110,14 +105,22 @@ class NearCache:
             self.bytes = 0
         return self._tables.setdefault((read.entity, read.slots), len(self._tables))
 
-    async def _load(self, read: Read, keys: Sequence[bytes], found: dict[bytes, Known | None]) -> None:
+    async def _read_now(self, read: Read, keys: Sequence[bytes], until: float | None) -> dict[bytes, Known]:
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._read(read, keys)
+        except TimeoutError:
+            return {}
+
+    async def _load(self, read: Read, keys: Sequence[bytes], found: dict[bytes, Known | None], until: float | None) -> None:
         table = self._table(read)
         self._launch(read, [key for key in keys if (table, key) not in self._flights])
         flights = {key: self._flights[table, key] for key in keys}
         # A caller that goes away must not take the read from those who wait for it too.
-        await asyncio.wait(set(flights.values()))
+        left_s = None if until is None else max(0.0, until - asyncio.get_running_loop().time())
+        await asyncio.wait(set(flights.values()), timeout=left_s)
         for key, flight in flights.items():
-            found[key] = flight.result().get(key)
+            found[key] = flight.result().get(key) if flight.done() else None
             if found[key] is None and (entry := self._entries.get((table, key))) is not None:
                 found[key] = Known(entry.known.values, stale=True)
 

@@ -1,18 +1,39 @@
-"""The gateway as a process: the application under uvicorn, on Cassandra. The only import of an HTTP server."""
+"""The gateway as processes: the application under uvicorn, on Cassandra. The only import of an HTTP server.
 
+one worker      this process serves
+several         a supervisor binds the port; its workers share it, each with an event loop, a store session and a cache of
+                its own. One that ends or hangs is replaced; SIGHUP replaces all, one after the other, the new one first.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from tempfile import TemporaryDirectory
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.supervisors import Multiprocess
 
 from penstock.clock import Clock
 from penstock.config import Settings
+from penstock.errors import RuntimeSetupError
 from penstock.online.cassandra import CassandraStore
+from penstock.serving.access import load_grants
 from penstock.serving.app import Gateway
+from penstock.serving.metrics import SHARED_FOLDER
 
 _GRACE_S = 10  # for requests that are being answered when the process is told to end
+_LINGER_S = 1.0  # for the next request on a connection that is idle then
 
 # Longer than clients keep idle connections (httpx: 5 s), so that none is closed as a request is sent on it.
 _KEEP_ALIVE_S = 75
+_BACKLOG = 2048
 
 
 def run_gateway(settings: Settings, contact_points: Sequence[str], port: int, clock: Clock | None = None) -> None:
@@ -23,28 +44,106 @@ def run_gateway(settings: Settings, contact_points: Sequence[str], port: int, cl
 
     Raises:
         ConfigError: the keys file is not one of ours.
+        RuntimeSetupError: several workers: the address cannot be listened on, or a worker did not start.
     """
-
-    async def connect() -> CassandraStore:
-        return await CassandraStore.connect(contact_points, port, settings)
-
-    make_server(settings, Gateway(settings, connect, clock)).run()
+    app = _App(settings, tuple(contact_points), port, clock)
+    if settings.gateway.workers == 1:
+        make_server(settings, app()).run()
+        return
+    load_grants(settings.path(settings.gateway.keys_file))  # what a worker cannot read either, said once
+    with TemporaryDirectory(prefix="penstock-gateway-") as shared, _listen(settings) as listening:
+        os.environ[SHARED_FOLDER] = shared
+        supervisor = Multiprocess(_config(settings, _Worker(app), factory=True), [listening])
+        supervisor.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+            raise RuntimeSetupError("a worker of the gateway did not start", hint="its message is in the log above")
 
 
 def make_server(settings: Settings, gateway: Gateway) -> uvicorn.Server:
     """A server of one process for `gateway`, on `gateway.host` and `gateway.port`; not started."""
-    config = uvicorn.Config(
-        gateway,
+    return uvicorn.Server(_config(settings, gateway))
+
+
+@dataclass(frozen=True)
+class _App:
+    """Makes the application, in whichever process is to serve it."""
+
+    settings: Settings
+    contact_points: tuple[str, ...]
+    port: int
+    clock: Clock | None
+
+    def __call__(self) -> Gateway:
+        async def connect() -> CassandraStore:
+            return await CassandraStore.connect(self.contact_points, self.port, self.settings)
+
+        return Gateway(self.settings, connect, self.clock)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Makes the application in a worker, which ends with its supervisor, however that ends."""
+
+    app: _App
+
+    def __call__(self) -> Gateway:
+        supervisor = multiprocessing.parent_process()
+        assert supervisor is not None
+
+        def follow() -> None:
+            wait([supervisor.sentinel])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=follow, name="supervisor", daemon=True).start()
+        return self.app()
+
+
+class _Connection(HttpToolsProtocol):
+    """A connection that, told to end while it is idle, waits for one more request and says in its answer that it ends.
+
+    A client may be sending on it at that moment: closed at once, the request would be lost.
+    """
+
+    _ending = False
+
+    def shutdown(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            super().shutdown()
+        elif not self._ending:
+            self._ending = True
+            self.loop.call_later(_LINGER_S, super().shutdown)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
+
+
+def _config(settings: Settings, app: Gateway | _Worker, *, factory: bool = False) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=factory,
         host=settings.gateway.host,
         port=settings.gateway.port,
+        workers=settings.gateway.workers,
         loop="uvloop",
-        http="httptools",
+        http=_Connection,
         ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
+        backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
-    return uvicorn.Server(config)
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.gateway.host, settings.gateway.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RuntimeSetupError(f"the gateway cannot listen on {host}:{port}: {reason}", hint="set gateway.host and gateway.port") from None

@@ -13,6 +13,7 @@ from penstock.errors import (
     MalformedRequest,
     NotAuthenticated,
     NotAuthorized,
+    Overloaded,
     RequestError,
     RequestTooLarge,
     TooManyEntities,
@@ -43,9 +44,12 @@ STATUS: dict[type[RequestError], int] = {
     RequestTooLarge: 413,
     TooManyEntities: 413,  # the same remedy as a large body: ask for less at once
     Unavailable: 503,
+    Overloaded: 503,
 }
 
 INTERNAL_ERROR = "internal_error"
+
+_RESERVED, _RESERVED_S = 0.2, 0.01  # of a deadline, and at most: for the answer itself, once the store was waited for
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -78,6 +82,19 @@ def request_id_of(scope: Scope) -> str:
     """The caller's `X-Request-Id` if it is safe to repeat, else a new one."""
     given = header(scope, b"x-request-id")
     return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def store_until(scope: Scope, arrived: float, default_ms: int) -> float:
+    """Until when, in the time of `arrived`, a request can wait for the store: its `X-Deadline-Ms` counts from when it arrived.
+
+    Raises:
+        MalformedRequest: the header is not a positive whole number.
+    """
+    given = header(scope, b"x-deadline-ms")
+    if given is not None and (not given.isdigit() or len(given) > _DIGITS or not int(given)):
+        raise MalformedRequest(f"x-deadline-ms is {given[:40].decode('latin-1')!r}", hint="give the milliseconds you can wait, e.g. 25")
+    deadline_s = (default_ms if given is None else int(given)) / 1000
+    return arrived + deadline_s - min(deadline_s * _RESERVED, _RESERVED_S)
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

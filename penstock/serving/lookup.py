@@ -52,9 +52,16 @@ class Answer:
 
 
 async def look_up(
-    plan: ServicePlan, cache: NearCache, now_us: int, entities: Sequence[Mapping[str, JoinKeyValue]], limits: GatewaySettings
+    plan: ServicePlan,
+    cache: NearCache,
+    now_us: int,
+    entities: Sequence[Mapping[str, JoinKeyValue]],
+    limits: GatewaySettings,
+    until: float | None = None,
 ) -> Answer:
     """One row per entity, in order; an entity named twice is read once.
+
+    What the store has not answered by `until`, of the event loop's time, it could not answer.
 
     Raises:
         TooManyEntities: more entities, or entities x features, than the limits allow.
@@ -65,9 +72,9 @@ async def look_up(
     by_columns = _keys(plan, entities)
     keys = [by_columns[read.keys] for read in plan.reads]
     if len(plan.reads) == 1:
-        found = [await _read(cache, plan.reads[0], keys[0])]
+        found = [await _read(cache, plan.reads[0], keys[0], until)]
     else:
-        found = await asyncio.gather(*(_read(cache, read, of_read) for read, of_read in zip(plan.reads, keys, strict=True)))
+        found = await asyncio.gather(*(_read(cache, read, of_read, until) for read, of_read in zip(plan.reads, keys, strict=True)))
     parts = [_parts(view, found[n], keys[n], slot, now_us) for view, (n, slot) in zip(plan.views, plan.places, strict=True)]
     return Answer(plan, now_us, len(entities), keys, parts)
 
@@ -91,10 +98,10 @@ def _keys(plan: ServicePlan, entities: Sequence[Mapping[str, JoinKeyValue]]) -> 
     }
 
 
-async def _read(cache: NearCache, read: Read, keys: Keys) -> Found:
+async def _read(cache: NearCache, read: Read, keys: Keys, until: float | None) -> Found:
     """What is known; each read may fail alone."""
     distinct = list(dict.fromkeys(key for key in keys if key is not None))
-    return await cache.get(read, distinct) if distinct else {}
+    return await cache.get(read, distinct, until) if distinct else {}
 
 
 def _parts(view: ViewPlan, found: Found, keys: Keys, slot: int, now_us: int) -> list[Served]:

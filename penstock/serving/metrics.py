@@ -1,21 +1,30 @@
-"""What the gateway counts. No label is taken from a request: their number is bounded by the registry."""
+"""What the gateway counts. No label is taken from a request: their number is bounded by the registry.
 
+Several workers keep their numbers in files of one folder, so that whichever is asked tells the sum of all.
+"""
+
+import os
 from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
+import psutil
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as Counts
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from penstock.online.store import Held, Slot
 from penstock.registry.serving_state import ServingState
-from penstock.serving.cache import Store
+from penstock.serving.breaker import Store
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import Status
 
 # Finer than the client's defaults: p99 is to be under 10 ms.
 _BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable with the folder of several workers' numbers; Prometheus' client reads it when it is imported."""
 
 UNKNOWN = "unknown"
 """The service label of a request for none that is published."""
@@ -41,9 +50,23 @@ class GatewayMetrics:
         keys = Counts("penstock_online_keys", "Keys asked for, by where they were found", ["source"], registry=to)
         self._from_cache, self._from_store = keys.labels("cache"), keys.labels("store")
         self._log_dropped = Counts("penstock_feature_log_dropped", "Rows within the sample that were not logged", registry=to)
+        self._unanswering = Gauge(
+            "penstock_online_unanswering",
+            "Workers for which the online store gives no answer, so that it is not asked",
+            registry=to,
+            multiprocess_mode="livesum",
+        )
         self._refresh_failures = Counts("penstock_state_refresh_failures", "Looks at the control plane that failed", registry=to)
-        self._refreshed = Gauge("penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to)
-        self._complete = Gauge("penstock_complete_until_timestamp_seconds", "Watermark of a served view version", ["view"], registry=to)
+        self._refreshed = Gauge(
+            "penstock_state_refreshed_timestamp_seconds", "When the control plane was last read", registry=to, multiprocess_mode="livemin"
+        )
+        self._complete = Gauge(
+            "penstock_complete_until_timestamp_seconds",
+            "Watermark of a served view version",
+            ["view"],
+            registry=to,
+            multiprocess_mode="livemin",
+        )
 
     def request(self, service: str, code: str, seconds: float) -> None:
         """Count an answered request; `service` must be a published one or UNKNOWN."""
@@ -84,6 +107,10 @@ class GatewayMetrics:
         self._from_cache.inc(from_cache)
         self._from_store.inc(from_store)
 
+    def store_unanswering(self, unanswering: bool) -> None:
+        """Note whether the store is given up for now."""
+        self._unanswering.set(unanswering)
+
     def log_dropped(self, rows: int) -> None:
         """Count rows that should have been logged and were not."""
         self._log_dropped.inc(rows)
@@ -94,7 +121,15 @@ class GatewayMetrics:
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        shared = os.environ.get(SHARED_FOLDER)
+        if shared is None:
+            return generate_latest(self._registry)
+        for pid in {int(name.rsplit("_", 1)[1].removesuffix(".db")) for name in os.listdir(shared)}:
+            if not psutil.pid_exists(pid):
+                mark_process_dead(pid, shared)  # type: ignore[no-untyped-call]  # what it counted stays
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, shared)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
 class _Timed:

@@ -1,6 +1,8 @@
 """The store on a real Cassandra keeps the contract of all stores, and its own promises."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -9,6 +11,7 @@ from penstock.config import Settings
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.cassandra import CassandraStore
 from penstock.online.store import Slot, Write
+from penstock.runtime.node_status import node_status
 from tests.online.contract import check_online_store
 
 pytestmark = pytest.mark.real
@@ -92,3 +95,52 @@ def test_no_node_listening_is_unavailable(cassandra_settings: Settings) -> None:
 
     with pytest.raises(StoreUnavailable, match=r"connecting to 127\.0\.0\.1 port 9: Cassandra did not answer"):
         asyncio.run(connect())
+
+
+@pytest.mark.parametrize("keys", [1, 3])
+def test_reads_and_writes_are_of_a_majority(endpoint: Endpoint, cassandra_settings: Settings, keys: int) -> None:
+    """Of three replicas one is there: whoever asked only one would get an answer."""
+    few = cassandra_settings.cassandra.model_copy(update={"keyspace": "three_replicas", "replication_factor": 3})
+
+    async def check(store: CassandraStore) -> None:
+        await store.prepare(["airport"])
+        with pytest.raises(StoreUnavailable):
+            await store.read("airport", [b"k%d" % n for n in range(keys)], [SLOT])
+        with pytest.raises(StoreUnavailable):
+            await store.write("airport", [Write(b"k%d" % n, SLOT, 10, b"v") for n in range(keys)])
+        with pytest.raises(StoreUnavailable):
+            await store.pointers()
+
+    with_store(endpoint, cassandra_settings.model_copy(update={"cassandra": few}), check)
+
+
+def test_a_node_that_hangs_longer_than_its_connections_leaves_no_read_waiting(endpoint: Endpoint, cassandra_settings: Settings) -> None:
+    """The driver forgets the request that waits when the heartbeat closes its connection; the store must not."""
+    pid = node_status(cassandra_settings).pid
+    assert pid is not None
+
+    async def check(store: CassandraStore) -> None:
+        loop = asyncio.get_running_loop()
+        await store.prepare(["airport"])
+        await store.write("airport", [Write(b"k", SLOT, 10, b"v")])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until, unanswered = loop.time() + 6, 0
+            while loop.time() < until:
+                async with asyncio.timeout(30):
+                    with pytest.raises(StoreUnavailable):
+                        await store.read("airport", [b"k"], [SLOT])
+                unanswered += 1
+                await asyncio.sleep(0.05)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert unanswered > 3
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await store.read("airport", [b"k"], [SLOT]) == [[b"v"]]
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(0.05)
+
+    with_store(endpoint, cassandra_settings, check)

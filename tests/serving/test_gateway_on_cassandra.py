@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from penstock.runtime.node_status import node_status
 from penstock.runtime.nodes import node_up
 from penstock.sdk import FeatureClient
 from penstock.serving.access import mint_key
+from tests.serving.running import free_port
 from tests.serving.world import NOON, serve_everything
 
 Endpoint = tuple[list[str], int]
@@ -33,12 +33,6 @@ from penstock.serving.gateway import run_gateway
 settings, contact_points, port = json.loads(sys.argv[1])
 run_gateway(Settings(**settings), contact_points, port)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 pytestmark = pytest.mark.real
@@ -65,7 +59,7 @@ def gateway_process(gateway_settings: Settings, endpoint: Endpoint) -> Iterator[
             _, log = process.communicate(timeout=30)
     # uvicorn ends in order, then lets the signal end the process
     assert process.returncode == -signal.SIGTERM
-    assert all(line.startswith("keeping the serving state: ") for line in log.splitlines()), log
+    assert all(line.startswith(("keeping the serving state: ", "the online store ")) for line in log.splitlines()), log
 
 
 def wait_until(url: str, status: int) -> None:

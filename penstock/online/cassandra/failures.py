@@ -34,5 +34,7 @@ def typed_errors(doing: str) -> Iterator[None]:
         yield
     except _NO_ANSWER as error:
         raise StoreUnavailable(f"{doing}: Cassandra did not answer: {error}") from error
+    except TimeoutError as error:  # ours, not the driver's
+        raise StoreUnavailable(f"{doing}: Cassandra did not answer in time") from error
     except (driver.CassException, OverflowError) as error:  # OverflowError: a number that does not fit its column
         raise StoreError(f"{doing}: Cassandra refused: {error}") from error

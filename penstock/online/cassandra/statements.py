@@ -10,6 +10,9 @@ from penstock.online.cassandra.schema import entity_table
 
 _PAGE_ROWS = 5000
 
+READING = "reading"
+"""The driver's profile of statements that read values: see `store.connect`."""
+
 # One key's values in the slots named; other views, versions and generations of the key stay unread.
 READ = """
     SELECT key, feature_view, version, generation, value FROM {keyspace}.{table}
@@ -67,18 +70,21 @@ class Prepared:
 
     statement: acsylla.PreparedStatement
     paged: bool
+    profile: str | None = None
 
     def bind(self, *values: Any) -> acsylla.Statement:
         """The statement with its values, ready to execute; safe to send twice."""
-        bound: acsylla.Statement = self.statement.bind(list(values), page_size=_PAGE_ROWS if self.paged else None)
+        bound: acsylla.Statement = self.statement.bind(
+            list(values), page_size=_PAGE_ROWS if self.paged else None, execution_profile=self.profile
+        )
         bound.set_is_idempotent(True)
         return bound
 
 
-async def prepare(session: acsylla.Session, cql: str, *, paged: bool = False, **names: str) -> Prepared:
+async def prepare(session: acsylla.Session, cql: str, *, paged: bool = False, profile: str | None = None, **names: str) -> Prepared:
     """`cql` prepared, its names filled in."""
     with typed_errors("preparing a statement"):
-        return Prepared(await session.create_prepared(cql.format(**names)), paged)
+        return Prepared(await session.create_prepared(cql.format(**names)), paged, profile)
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,16 @@ class EntityStatements:
     @classmethod
     async def of(cls, session: acsylla.Session, keyspace: str, entity: str) -> Self:
         table = entity_table(entity)
-        return cls(*[await prepare(session, cql, keyspace=keyspace, table=table) for cql in (READ, READ_KEYS, PUT, DELETE)])
+
+        async def on_table(cql: str, profile: str | None = None) -> Prepared:
+            return await prepare(session, cql, profile=profile, keyspace=keyspace, table=table)
+
+        return cls(
+            read=await on_table(READ, READING),
+            read_keys=await on_table(READ_KEYS, READING),
+            put=await on_table(PUT),
+            delete=await on_table(DELETE),
+        )
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,26 @@ from penstock.config import CassandraSettings, Settings
 from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
-from penstock.online.cassandra.statements import ControlStatements, EntityStatements
+from penstock.online.cassandra.statements import READING, ControlStatements, EntityStatements
 from penstock.online.ledger import Intent, Publication, view_version_of
 from penstock.online.store import Held, Slot, Write
 from penstock.registry.serving_state import ServicePointers
 
+# A read of values waits for one node as little as it can. Everything else is sent to another one only when a node hangs:
+# writing the same twice costs what writing costs.
+_HEDGES, _HEDGE_OTHERS_MS = 2, 1000
+
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
 
 # The driver's own 2 s, doubling up to 60 s, would let a node that is back wait for a minute.
-_RECONNECT_FIRST_MS, _RECONNECT_LAST_MS = 200, 5000
+_RECONNECT_FIRST_MS, _RECONNECT_LAST_MS = 200, 2000
+_CONNECT_S = 2.0
+
+# A node that hangs keeps its connections: only a heartbeat tells that they are dead.
+_HEARTBEAT_S, _HANGS_AFTER_S = 1, 3
+
+# The driver forgets a request whose last connection a missing heartbeat closed: it then neither answers nor times out.
+_LOST_S = 1.0
 
 _SHELF = "services"
 
@@ -40,6 +51,7 @@ class CassandraStore:
         self._session = session
         self._keyspace = settings.keyspace
         self._keys_per_read = settings.keys_per_read
+        self._read_timeout_s, self._timeout_s = settings.read_timeout_s, settings.request_timeout_s + _LOST_S
         self._control = control
         self._entities: dict[str, EntityStatements] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
@@ -59,9 +71,12 @@ class CassandraStore:
                 port=port,
                 username=cassandra.username,
                 password=None if cassandra.password is None else cassandra.password.reveal(),
-                connect_timeout=cassandra.request_timeout_s,
+                connect_timeout=min(_CONNECT_S, cassandra.request_timeout_s),
                 request_timeout=cassandra.request_timeout_s,
                 consistency="LOCAL_QUORUM",
+                speculative_execution_policy=acsylla.SpeculativeExecutionPolicy(_HEDGE_OTHERS_MS, _HEDGES),
+                heartbeat_interval_sec=_HEARTBEAT_S,
+                idle_timeout_sec=_HANGS_AFTER_S,
                 load_balance_dc_aware=cassandra.local_datacenter,
                 exponential_reconnect_base_delay_ms=_RECONNECT_FIRST_MS,
                 exponential_reconnect_max_delay_ms=_RECONNECT_LAST_MS,
@@ -72,6 +87,13 @@ class CassandraStore:
             )
         try:
             with typed_errors(f"connecting to {', '.join(contact_points)} port {port}"):
+                hedge = acsylla.SpeculativeExecutionPolicy(cassandra.hedge_ms, _HEDGES) if cassandra.hedge_ms else None
+                cluster.create_execution_profile(
+                    READING,
+                    request_timeout=int(cassandra.read_timeout_s * 1000),
+                    consistency=acsylla.Consistency.LOCAL_QUORUM,  # not taken over from the cluster's: reads were LOCAL_ONE without it
+                    speculative_execution_policy=hedge,
+                )
                 session = await cluster.create_session()
             try:
                 await create_control_tables(session, cassandra)
@@ -95,14 +117,15 @@ class CassandraStore:
         found: dict[bytes, list[bytes | None]] = {key: [None] * len(slots) for key in keys}
         if slots:
             place = {slot: position for position, slot in enumerate(slots)}
-            doing = f"reading {entity}"
 
             async def read_some(some: Sequence[bytes]) -> None:
                 statement = statements.read.bind(some[0], slots) if len(some) == 1 else statements.read_keys.bind(some, slots)
-                for key, view, version, generation, value in await self._execute(statement, doing):
+                for key, view, version, generation, value in await self._rows(statement):
                     found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-            await _each(read_some, [keys[start : start + self._keys_per_read] for start in range(0, len(keys), self._keys_per_read)])
+            with typed_errors(f"reading {entity}"):
+                async with asyncio.timeout(self._read_timeout_s):
+                    await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
         return [found[key] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
@@ -115,7 +138,7 @@ class CassandraStore:
             with typed_errors(f"writing {entity}"):
                 for write in of_key:
                     batch.add_statement(_bind_write(statements, write))
-                async with self._slots:
+                async with self._slots, asyncio.timeout(self._timeout_s):
                     await self._session.execute_batch(batch)
 
         # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
@@ -142,7 +165,8 @@ class CassandraStore:
                 address = (row.view, row.version, row.generation, row.partition, row.attempt)
                 rest = (row.complete_until_us, row.readable_at_us, row.run_id, row.keys)
                 batch.add_statement(self._control.record.bind(*address, *rest, -row.readable_at_us))
-            await self._session.execute_batch(batch)
+            async with asyncio.timeout(self._timeout_s):
+                await self._session.execute_batch(batch)
 
     async def publications(self, view: str, version: int) -> list[Publication]:
         rows = await self._execute(self._control.publications.bind(view, version), "reading the ledger")
@@ -191,16 +215,20 @@ class CassandraStore:
         return statements
 
     async def _execute(self, statement: acsylla.Statement, doing: str) -> list[tuple[Any, ...]]:
+        with typed_errors(doing):
+            async with asyncio.timeout(self._timeout_s):
+                return await self._rows(statement)
+
+    async def _rows(self, statement: acsylla.Statement) -> list[tuple[Any, ...]]:
         """All rows, of all pages."""
         rows: list[tuple[Any, ...]] = []
-        with typed_errors(doing):
-            while True:
-                async with self._slots:
-                    page = await self._session.execute(statement)
-                rows += [row.as_tuple() for row in page]
-                if not page.has_more_pages():
-                    return rows
-                statement.set_page_state(page.page_state())
+        while True:
+            async with self._slots:
+                page = await self._session.execute(statement)
+            rows += [row.as_tuple() for row in page]
+            if not page.has_more_pages():
+                return rows
+            statement.set_page_state(page.page_state())
 
 
 def _bind_write(statements: EntityStatements, write: Write) -> acsylla.Statement:

@@ -1,0 +1,178 @@
+"""What a gateway does when it cannot do it all in time: deadlines, and turning requests away."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from penstock.config import GatewaySettings
+from penstock.errors import Overloaded
+from penstock.online.memory import MemoryStore
+from penstock.online.store import Held, Slot
+from penstock.serving.admission import Admission
+from tests.serving.running import Running, running_gateway
+from tests.serving.world import serve_everything
+
+STRICT: dict[str, Any] = {"service": "all_features", "entities": [{"carrier": "UA", "number": 1, "departs": "2013-06-01T12:00:00Z"}]}
+LENIENT: dict[str, Any] = {"service": "carriers", "entities": [{"carrier": "UA"}]}
+
+
+class Hanging(MemoryStore):
+    """A store whose reads of values wait until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = False
+        self.reading = 0
+        self.go = asyncio.Event()
+
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+        self.reading += 1
+        try:
+            if self.hangs:
+                await self.go.wait()
+            return await super().read(entity, keys, slots)
+        finally:
+            self.reading -= 1
+
+
+Check = Callable[[Running, Hanging, httpx.AsyncClient], Awaitable[None]]
+
+
+def serve(folder: Path, check: Check, **options: Any) -> None:
+    async def run() -> None:
+        store = Hanging()
+        await serve_everything(store)
+        gateway = GatewaySettings(port=0, refresh_s=3600, **options)
+        async with running_gateway(folder, store, gateway=gateway) as running:
+            key = {"authorization": f"Bearer {running.key}"}
+            async with httpx.AsyncClient(base_url=running.url, timeout=30, headers=key) as http:
+                await check(running, store, http)
+
+    asyncio.run(run())
+
+
+def test_a_store_that_hangs_is_waited_for_until_the_deadline_and_then_each_view_does_as_it_declares(tmp_path: Path) -> None:
+    async def check(_: Running, store: Hanging, http: httpx.AsyncClient) -> None:
+        fresh = (await http.post("/v1/features", json=LENIENT)).json()["rows"][0]["statuses"]
+        assert fresh == ["PRESENT"] * 4
+        store.hangs = True
+        deadline = {"x-deadline-ms": "40"}
+        answer = (await http.post("/v1/features", json=LENIENT, headers=deadline)).json()
+        assert answer["rows"][0]["statuses"] == ["ERROR", "ERROR", "STALE", "STALE"]  # fleet is dropped, delays are held
+        refused = await http.post("/v1/features", json=STRICT, headers=deadline)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert refused.headers["retry-after"] == "1"
+        assert store.reading == 2  # what a cache holds, of both requests, is read on for those who come next; `load` is not
+
+    serve(tmp_path, check)
+
+
+def test_without_a_header_the_deadline_is_that_of_the_settings(tmp_path: Path) -> None:
+    async def check(_: Running, store: Hanging, http: httpx.AsyncClient) -> None:
+        store.hangs = True
+        assert (await http.post("/v1/features", json=STRICT)).status_code == 503
+
+    serve(tmp_path, check, deadline_ms=30)
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "0", "1.5", "1" * 40, "", "٣"])
+def test_a_deadline_that_is_none_is_refused(tmp_path: Path, given: str) -> None:
+    async def check(_: Running, __: Hanging, http: httpx.AsyncClient) -> None:
+        response = await http.post("/v1/features", json=LENIENT, headers={"x-deadline-ms": given.encode()})  # type: ignore[dict-item]
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "malformed_request")
+        assert "x-deadline-ms" in response.json()["error"]["message"]
+
+    serve(tmp_path, check)
+
+
+def test_what_is_more_than_it_can_do_is_turned_away_at_once_and_what_it_does_it_finishes(tmp_path: Path) -> None:
+    async def check(running: Running, store: Hanging, http: httpx.AsyncClient) -> None:
+        store.hangs = True
+        admitted = [asyncio.create_task(http.post("/v1/features", json=STRICT)) for _ in range(5)]  # of 6: ten times 3, no more
+        while running.gateway._admission.in_progress < 30:
+            await asyncio.sleep(0)
+        for path, body in (("/v1/features", STRICT), ("/get-online-features", {})):
+            response = await http.post(path, json=body, headers={"authorization": "Bearer nobody's"})
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
+            assert response.headers["retry-after"] == "1"
+        assert (await http.get("/healthz")).status_code == 200
+        metrics = (await http.get("/metrics")).text
+        assert 'penstock_gateway_requests_total{code="overloaded",service="unknown"} 2.0' in metrics
+        store.go.set()
+        assert {response.status_code for response in await asyncio.gather(*admitted)} == {200}
+        assert (await http.post("/v1/features", json=STRICT)).status_code == 200
+
+    serve(tmp_path, check, max_in_progress=3)
+
+
+class Time:
+    """Seconds that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.at = 100.0
+
+    def __call__(self) -> float:
+        return self.at
+
+
+@contextmanager
+def full(admission: Admission) -> Iterator[None]:
+    """As much in progress as is worked on side by side."""
+    with admission.doing(95):
+        admission.require_room()  # notes that it is full
+        yield
+
+
+def work(admission: Admission, time: Time, seconds: float) -> None:
+    """Requests come and end for a while."""
+    until = time.at + seconds
+    while time.at < until:
+        with admission.doing(1):
+            time.at += 0.01
+
+
+def test_what_lasts_longer_than_a_burst_is_an_overload_until_there_is_room() -> None:
+    time = Time()
+    admission = Admission(100, time)
+    with full(admission):
+        work(admission, time, 0.09)
+        admission.require_room()
+        work(admission, time, 0.03)
+        with pytest.raises(Overloaded, match="more requests than it can answer"):
+            admission.require_room()
+    admission.require_room()
+    with full(admission):  # the next burst is one again
+        work(admission, time, 0.09)
+        admission.require_room()
+
+
+def test_while_nothing_ends_there_is_no_overload_but_a_bound() -> None:
+    time = Time()
+    admission = Admission(100, time)
+    with full(admission):
+        work(admission, time, 0.09)
+        time.at += 5.0  # the store pauses
+        admission.require_room()
+        with admission.doing(894):
+            admission.require_room()  # 999
+            with admission.doing(1), pytest.raises(Overloaded):
+                admission.require_room()  # 1005
+        work(admission, time, 0.05)  # it is back
+        admission.require_room()
+        work(admission, time, 0.1)
+        with pytest.raises(Overloaded):
+            admission.require_room()
+
+
+def test_room_is_given_back_whatever_becomes_of_a_request() -> None:
+    admission = Admission(10)
+    with pytest.raises(RuntimeError), admission.doing(500):
+        assert admission.in_progress == 505
+        raise RuntimeError
+    assert admission.in_progress == 0
+    admission.require_room()
