@@ -8,7 +8,6 @@ processes and of the node, per answered request. Feast's tables hold fewer entit
 """
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -20,10 +19,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Annotated, Any
 
-import httpx
 import psutil
 import typer
 import uvloop
@@ -32,6 +29,8 @@ from rich.table import Table
 
 from benchmarks.serving.definitions import WIDTHS, entity, service
 from benchmarks.serving.fill import fill, point
+from benchmarks.serving.processes import await_ready
+from benchmarks.serving.processes import gateway as gateway_process
 from penstock.config import Settings, load_settings
 from penstock.online.cassandra import CassandraStore
 from penstock.online.codec import encode_key
@@ -78,7 +77,8 @@ def project(folder: Path) -> Settings:
     return load_settings(folder)
 
 
-async def _fill(settings: Settings, entities: int) -> None:
+async def fill_node(settings: Settings, entities: int) -> None:
+    """Write what is served, if it is not there: `entities` of 50 features, a tenth as many of 300."""
     store = await CassandraStore.connect(*cassandra_endpoint(settings), settings)
     now = datetime.now(UTC)
     try:
@@ -171,18 +171,11 @@ def _cpu(pid: int) -> float:
 
 
 @contextmanager
-def gateway(settings: Settings, folder: Path, node: int, cache_mb: int) -> Iterator[Server]:
+def gateway(settings: Settings, node: int, cache_mb: int) -> Iterator[Server]:
     """Our gateway as it is shipped, but for its cache."""
-    environment = {**os.environ, "PENSTOCK_GATEWAY__CACHE_MB": str(cache_mb)}
-    line = [sys.executable, "-m", "penstock.cli.main", "gateway"]
-    with subprocess.Popen(line, cwd=folder, env=environment) as process:
-        try:
-            _await(f"http://127.0.0.1:{_PORT}/readyz")
-            name = "penstock" if cache_mb == 0 else "penstock, cache warm"
-            yield Server(name, _PORT, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
+    with gateway_process(settings, CACHE_MB=str(cache_mb)) as process:
+        name = "penstock" if cache_mb == 0 else "penstock, cache warm"
+        yield Server(name, _PORT, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
 
 
 @contextmanager
@@ -192,23 +185,11 @@ def feast(python: Path, repo: Path, node: int, workers: int) -> Iterator[Server]
     line += ["--max-requests", "100000000", "--registry_ttl_sec", "300"]
     with (repo / "serve.log").open("w") as log, subprocess.Popen(line, cwd=repo, stdout=log, stderr=log) as process:
         try:
-            _await(f"http://127.0.0.1:{_FEAST_PORT}/health")
+            await_ready(f"http://127.0.0.1:{_FEAST_PORT}/health", process)
             yield Server(f"feast, {workers} worker(s)", _FEAST_PORT, process.pid, node, {})
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
-
-
-def _await(url: str) -> None:
-    until = monotonic() + 60
-    while monotonic() < until:
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        sleep(0.2)
-    raise SystemExit(f"{url} does not answer")
 
 
 def _peers(folder: Path) -> Path:
@@ -234,7 +215,7 @@ def main(
     wanted = [int(size) for size in sizes.split(",")]
     node_up(settings)
     try:
-        uvloop.run(_fill(settings, entities))
+        uvloop.run(fill_node(settings, entities))
         status = node_status(settings)
         assert status.pid is not None
         if with_feast:
@@ -248,12 +229,12 @@ def main(
                 with feast(python, repo, status.pid, workers) as server:
                     for size in wanted:
                         cells += server.measure("feast", size, 50, _FEAST_ENTITIES, (1, 8, 16) if size < 100 else (1, 8), 2 * seconds)
-        with gateway(settings, folder, status.pid, cache_mb=0) as server:
+        with gateway(settings, status.pid, cache_mb=0) as server:
             for size in wanted:
                 cells += server.measure("feast", size, 50, entities, (8, 16, 32), seconds)
                 cells += server.measure("columns", size, 50, entities, (16,), seconds)
                 cells += server.measure("columns", size, 300, entities // 10, (16,), seconds)
-        with gateway(settings, folder, status.pid, cache_mb=512) as server:
+        with gateway(settings, status.pid, cache_mb=512) as server:
             for size in wanted:
                 cells += server.measure("feast", size, 50, entities, (16,), seconds)
     finally:
