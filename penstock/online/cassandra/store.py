@@ -10,6 +10,7 @@ import acsylla
 import msgspec
 
 from penstock.config import CassandraSettings, Settings
+from penstock.deadline import Deadline
 from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
@@ -115,17 +116,20 @@ class CassandraStore:
     async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
         statements = self._of(entity)
         found: dict[bytes, list[bytes | None]] = {key: [None] * len(slots) for key in keys}
-        if slots:
-            place = {slot: position for position, slot in enumerate(slots)}
+        if not slots or not keys:
+            return [found[key] for key in keys]
+        place = {slot: position for position, slot in enumerate(slots)}
 
-            async def read_some(some: Sequence[bytes]) -> None:
-                statement = statements.read.bind(some[0], slots) if len(some) == 1 else statements.read_keys.bind(some, slots)
-                for key, view, version, generation, value in await self._rows(statement):
-                    found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
+        async def read_some(some: Sequence[bytes]) -> None:
+            statement = statements.read.bind(some[0], slots) if len(some) == 1 else statements.read_keys.bind(some, slots)
+            for key, view, version, generation, value in await self._rows(statement):
+                found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-            with typed_errors(f"reading {entity}"):
-                async with asyncio.timeout(self._read_timeout_s):
-                    await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
+        with typed_errors(f"reading {entity}"), Deadline(asyncio.get_running_loop().time() + self._read_timeout_s):
+            if len(keys) <= self._keys_per_read:
+                await read_some(keys)
+            else:
+                await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
         return [found[key] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
