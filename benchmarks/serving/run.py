@@ -226,7 +226,7 @@ def main(
     folder: Annotated[Path, typer.Option(help="where node, projects and peers are kept")] = Path("var/bench/serving"),
     seconds: Annotated[float, typer.Option(help="of each measurement, after half as long to warm up")] = 6.0,
     sizes: Annotated[str, typer.Option(help="entities per request")] = "1,10,100",
-    with_feast: Annotated[bool, typer.Option(help="measure Feast too")] = True,
+    with_feast: Annotated[bool, typer.Option("--with-feast/--without-feast", help="measure Feast too")] = True,
 ) -> None:
     """Measure, and write the tables and `results.json`."""
     folder = folder.resolve()
