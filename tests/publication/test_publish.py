@@ -21,7 +21,8 @@ from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore, Slot
 from penstock.publication import publish as publish_module
 from penstock.publication.due import due
-from penstock.publication.publish import Connect, Published, publish, with_store
+from penstock.publication.held_store import Connect, with_store
+from penstock.publication.publish import Published, publish
 from tests.online_content import require_what_the_rule_gives, values_online
 from tests.world import MONDAY, World, attached, view_of_orders
 
