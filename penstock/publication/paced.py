@@ -14,7 +14,7 @@ from typing import TypeVar
 from penstock.errors import StoreUnavailable
 from penstock.online.store import OnlineStore, Write
 
-AT_ONCE = 64  # pieces in flight of one process: enough to keep a node busy, few enough not to drown it
+AT_ONCE = 128  # pieces in flight of one process: enough to keep a node busy that syncs each write, few enough not to drown it
 PIECE = 10  # writes of one piece: one statement where `cassandra.keys_per_write` is not set lower
 _FIRST_PAUSE_S, _LAST_PAUSE_S = 0.05, 2.0
 
