@@ -60,11 +60,16 @@ def encode_key(join_keys: Sequence[tuple[str, str]], values: Sequence[object]) -
             key += _INT64_PART.pack(_TAGS["int64"], _INT64.size, value)
             continue
         payload = _key_payload(name, dtype, value)
-        key += _PART.pack(_TAGS[dtype], len(payload)) + payload
+        key += part_head(dtype, len(payload)) + payload
     if len(key) > MAX_KEY_BYTES:
         names = ", ".join(name for name, _ in join_keys)
         raise InvalidEntity(f"join key ({names}) takes {len(key)} bytes; at most {MAX_KEY_BYTES} are allowed")
     return key
+
+
+def part_head(dtype: str, length: int) -> bytes:
+    """What stands before a payload of `length` bytes in a key."""
+    return _PART.pack(_TAGS[dtype], length)
 
 
 def _key_payload(name: str, dtype: str, value: object) -> bytes:
@@ -171,12 +176,18 @@ def _encoded(schema_id: int, event_time_us: int, attempt: int, values: Sequence[
         if not _storable(value):
             raise PublicationError(f"feature {position + 1} of {len(values)}: {_shown(value)} cannot be stored online")
     try:
-        header = _HEADER.pack(form, schema_id, event_time_us, attempt)
-        body = _encode_values(list(values))
+        blob = pack_value(schema_id, event_time_us, attempt, list(values), form)
     except (struct.error, UnicodeEncodeError, OverflowError) as error:
         raise PublicationError(f"a value cannot be stored online: {error}") from None
-    checksum = crc32(body, crc32(header))
-    return header + _CRC.pack(checksum) + body, checksum
+    (checksum,) = _CRC.unpack_from(blob, _HEADER.size)
+    return blob, checksum
+
+
+def pack_value(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object], form: int) -> bytes:
+    """The bytes of values that are known to be storable, and to be of this format: those of `encode_value`, unchecked."""
+    header = _HEADER.pack(form, schema_id, event_time_us, attempt)
+    body = _encode_values(values)
+    return header + _CRC.pack(crc32(body, crc32(header))) + body
 
 
 def decode_value(blob: bytes) -> Stored:

@@ -25,6 +25,9 @@ _HEDGES, _HEDGE_OTHERS_MS = 2, 1000
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
 
+# Cassandra warns of a batch of several keys from 5 KiB on, and refuses it from 50 on; what a row takes beside key and value.
+_BATCH_BYTES, _ROW_BYTES = 4096, 100
+
 # The driver's own 2 s, doubling up to 60 s, would let a node that is back wait for a minute.
 _RECONNECT_FIRST_MS, _RECONNECT_LAST_MS = 200, 2000
 _CONNECT_S = 2.0
@@ -36,6 +39,8 @@ _HEARTBEAT_S, _HANGS_AFTER_S = 1, 3
 _LOST_S = 1.0
 
 _SHELF = "services"
+
+_key_of = attrgetter("key")
 
 Item = TypeVar("Item")
 
@@ -51,7 +56,7 @@ class CassandraStore:
         self._cluster = cluster
         self._session = session
         self._keyspace = settings.keyspace
-        self._keys_per_read = settings.keys_per_read
+        self._keys_per_read, self._keys_per_write = settings.keys_per_read, settings.keys_per_write
         self._read_timeout_s, self._timeout_s = settings.read_timeout_s, settings.request_timeout_s + _LOST_S
         self._control = control
         self._entities: dict[str, EntityStatements] = {}
@@ -135,19 +140,18 @@ class CassandraStore:
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         statements = self._of(entity)
 
-        async def write_key(of_key: list[Write]) -> None:
-            # Unlogged and of one partition: one mutation, applied whole, in one round trip.
+        async def write_some(some: list[Write]) -> None:
+            # Unlogged: what is of one key is one mutation, applied whole; several keys share the round trip and nothing else.
             batch = acsylla.create_batch_unlogged()
             batch.set_is_idempotent(True)
             with typed_errors(f"writing {entity}"):
-                for write in of_key:
+                for write in some:
                     batch.add_statement(_bind_write(statements, write))
                 async with self._slots, asyncio.timeout(self._timeout_s):
                     await self._session.execute_batch(batch)
 
-        # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
-        by_key = groupby(sorted(writes, key=attrgetter("key")), key=attrgetter("key"))
-        await _each(write_key, [list(of_key) for _, of_key in by_key])
+        if writes:
+            await _each(write_some, _in_statements(writes, self._keys_per_write))
 
     async def intend(self, intent: Intent) -> None:
         row = (intent.view, intent.version, intent.generation, msgspec.json.encode(intent))
@@ -233,6 +237,22 @@ class CassandraStore:
             if not page.has_more_pages():
                 return rows
             statement.set_page_state(page.page_state())
+
+
+def _in_statements(writes: Sequence[Write], keys: int) -> list[list[Write]]:
+    """Writes as batches: all of one key in one; up to `keys` keys in one, as long as they are small."""
+    batches: list[list[Write]] = []
+    held, size = keys, 0
+    for _, of_key in groupby(sorted(writes, key=_key_of), key=_key_of):
+        mine = list(of_key)
+        own = sum(len(write.key) + len(write.value or b"") + _ROW_BYTES for write in mine)
+        if held < keys and size + own <= _BATCH_BYTES:
+            batches[-1] += mine
+            held, size = held + 1, size + own
+        else:
+            batches.append(mine)
+            held, size = 1, own
+    return batches
 
 
 def _bind_write(statements: EntityStatements, write: Write) -> acsylla.Statement:
