@@ -1,38 +1,32 @@
 """Values and the control plane in Cassandra, through one asyncio session per process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
-import acsylla
 import msgspec
 
 from penstock.config import CassandraSettings, Settings
+from penstock.contract.view_parts import Consistency
 from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
-from penstock.online.cassandra.statements import READING, ControlStatements, EntityStatements
+from penstock.online.cassandra.session import Row, Session, open_session
+from penstock.online.cassandra.statements import ControlStatements, EntityStatements
 from penstock.online.ledger import Intent, Publication, view_version_of
-from penstock.online.store import Held, Slot, Write
+from penstock.online.store import Held, Slot, Write, require_storable
 from penstock.registry.serving_state import ServicePointers
-
-# A read of values waits for one node as little as it can. Everything else is sent to another one only when a node hangs:
-# writing the same twice costs what writing costs.
-_HEDGES, _HEDGE_OTHERS_MS = 2, 1000
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
 
-# The driver's own 2 s, doubling up to 60 s, would let a node that is back wait for a minute.
-_RECONNECT_FIRST_MS, _RECONNECT_LAST_MS = 200, 2000
-_CONNECT_S = 2.0
-
-# A node that hangs keeps its connections: only a heartbeat tells that they are dead.
-_HEARTBEAT_S, _HANGS_AFTER_S = 1, 3
-
-# The driver forgets a request whose last connection a missing heartbeat closed: it then neither answers nor times out.
+# acsylla forgets a request whose last connection a missing heartbeat closed: it then neither answers nor times out.
 _LOST_S = 1.0
+
+# A node takes no mutation larger than half its commit log's segment; the embedded node's are of 4 MiB, others' of 16 MiB.
+_BATCH_BYTES = 2**21
 
 _SHELF = "services"
 
@@ -42,67 +36,36 @@ Item = TypeVar("Item")
 class CassandraStore:
     """The online store on Cassandra; made by `connect`, bound to the event loop it was made in.
 
-    Every statement runs at LOCAL_QUORUM, so what a write acknowledged the next read sees, whichever
-    node failed between them. With one replica that is the same as LOCAL_ONE.
+    Writes and the control plane run at LOCAL_QUORUM, and so do reads unless a view chose otherwise: what a write
+    acknowledged the next read sees, whichever node failed between them. With one replica that is the same as LOCAL_ONE.
     """
 
-    def __init__(self, cluster: acsylla.Cluster, session: acsylla.Session, settings: CassandraSettings, control: ControlStatements) -> None:
-        self._cluster = cluster
+    def __init__(self, session: Session[Any], settings: CassandraSettings, control: ControlStatements[Any]) -> None:
         self._session = session
         self._keyspace = settings.keyspace
         self._keys_per_read = settings.keys_per_read
         self._read_timeout_s, self._timeout_s = settings.read_timeout_s, settings.request_timeout_s + _LOST_S
         self._control = control
-        self._entities: dict[str, EntityStatements] = {}
+        self._entities: dict[str, EntityStatements[Any]] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     @classmethod
     async def connect(cls, contact_points: Sequence[str], port: int, settings: Settings) -> Self:
-        """A store connected to a cluster; keyspace and control tables are created if they are missing.
+        """A store connected by the driver of the settings; keyspace and control tables are created if they are missing.
 
         Raises:
             StoreUnavailable: no contact point answered.
             StoreError: Cassandra refused the credentials or the schema.
+            ConfigError: the driver cannot be imported, or cannot do what the settings ask for.
         """
-        cassandra = settings.cassandra
-        with typed_errors(f"connecting to {', '.join(contact_points)} port {port}"):
-            cluster = acsylla.create_cluster(
-                list(contact_points),
-                port=port,
-                username=cassandra.username,
-                password=None if cassandra.password is None else cassandra.password.reveal(),
-                connect_timeout=min(_CONNECT_S, cassandra.request_timeout_s),
-                request_timeout=cassandra.request_timeout_s,
-                consistency="LOCAL_QUORUM",
-                speculative_execution_policy=acsylla.SpeculativeExecutionPolicy(_HEDGE_OTHERS_MS, _HEDGES),
-                heartbeat_interval_sec=_HEARTBEAT_S,
-                idle_timeout_sec=_HANGS_AFTER_S,
-                load_balance_dc_aware=cassandra.local_datacenter,
-                exponential_reconnect_base_delay_ms=_RECONNECT_FIRST_MS,
-                exponential_reconnect_max_delay_ms=_RECONNECT_LAST_MS,
-                # The driver logs through a global pointer to its newest cluster object, freed or not;
-                # our callers learn of failures by errors, so it has nothing to say.
-                log_level="critical",
-                application_name="penstock",
-            )
+        session = await open_session(contact_points, port, settings)
         try:
-            with typed_errors(f"connecting to {', '.join(contact_points)} port {port}"):
-                hedge = acsylla.SpeculativeExecutionPolicy(cassandra.hedge_ms, _HEDGES) if cassandra.hedge_ms else None
-                cluster.create_execution_profile(
-                    READING,
-                    request_timeout=int(cassandra.read_timeout_s * 1000),
-                    consistency=acsylla.Consistency.LOCAL_QUORUM,  # not taken over from the cluster's: reads were LOCAL_ONE without it
-                    speculative_execution_policy=hedge,
-                )
-                session = await cluster.create_session()
-            try:
-                await create_control_tables(session, cassandra)
-                return cls(cluster, session, cassandra, await ControlStatements.of(session, cassandra.keyspace))
-            except BaseException:
-                await session.close()
-                raise
+            await create_control_tables(session, settings.cassandra)
+            with typed_errors(session.failure, "preparing statements"):
+                control = await ControlStatements.of(session, settings.cassandra.keyspace)
+            return cls(session, settings.cassandra, control)
         except BaseException:
-            cluster.destroy()
+            await session.close()
             raise
 
     async def prepare(self, entities: Sequence[str]) -> None:
@@ -110,47 +73,58 @@ class CassandraStore:
         if new:
             await create_entity_tables(self._session, self._keyspace, new)
         for entity in new:
-            self._entities[entity] = await EntityStatements.of(self._session, self._keyspace, entity)
+            with self._typed_errors(f"preparing statements on {entity}"):
+                self._entities[entity] = await EntityStatements.of(self._session, self._keyspace, entity)
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(
+        self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency = Consistency.LOCAL_QUORUM
+    ) -> list[Held]:
         statements = self._of(entity)
         found: dict[bytes, list[bytes | None]] = {key: [None] * len(slots) for key in keys}
         if slots:
             place = {slot: position for position, slot in enumerate(slots)}
 
             async def read_some(some: Sequence[bytes]) -> None:
-                statement = statements.read.bind(some[0], slots) if len(some) == 1 else statements.read_keys.bind(some, slots)
-                for key, view, version, generation, value in await self._rows(statement):
+                statement, named = (statements.read, some[0]) if len(some) == 1 else (statements.read_keys, some)
+                async with self._slots:
+                    rows = await self._session.read(statement, (named, slots), consistency)
+                for key, view, version, generation, value in rows:
                     found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-            with typed_errors(f"reading {entity}"):
+            with self._typed_errors(f"reading {entity}"):
                 async with asyncio.timeout(self._read_timeout_s):
                     await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
         return [found[key] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         statements = self._of(entity)
+        require_storable(entity, writes)
 
-        async def write_key(of_key: list[Write]) -> None:
-            # Unlogged and of one partition: one mutation, applied whole, in one round trip.
-            batch = acsylla.create_batch_unlogged()
-            batch.set_is_idempotent(True)
-            with typed_errors(f"writing {entity}"):
-                for write in of_key:
-                    batch.add_statement(_bind_write(statements, write))
-                async with self._slots, asyncio.timeout(self._timeout_s):
-                    await self._session.execute_batch(batch)
+        async def write_key(of_key: Sequence[Write]) -> None:
+            try:
+                await self._apply([_write_of(statements, write) for write in of_key], f"writing {entity}")
+            except StoreError as error:
+                size = sum(len(write.value or b"") for write in of_key)
+                raise type(error)(f"{error.message} (key {of_key[0].key.hex()[:80]}, {size:,} bytes)", hint=error.hint) from error
 
         # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
         by_key = groupby(sorted(writes, key=attrgetter("key")), key=attrgetter("key"))
-        await _each(write_key, [list(of_key) for _, of_key in by_key])
+        await _each(write_key, [some for _, of_key in by_key for some in _batches(of_key)])
 
     async def intend(self, intent: Intent) -> None:
         row = (intent.view, intent.version, intent.generation, msgspec.json.encode(intent))
-        await self._execute(self._control.intend.bind(*row), "writing a publication's intent")
+        await self._execute(self._control.intend, row, "writing a publication's intent")
 
     async def intent(self, view: str, version: int, generation: int) -> Intent | None:
-        rows = await self._execute(self._control.intent.bind(view, version, generation), "reading a publication's intent")
+        rows = await self._execute(
+            self._control.intent,
+            (
+                view,
+                version,
+                generation,
+            ),
+            "reading a publication's intent",
+        )
         try:
             return msgspec.json.decode(rows[0][0], type=Intent) if rows else None
         except msgspec.DecodeError as error:
@@ -158,18 +132,23 @@ class CassandraStore:
 
     async def record(self, publications: Sequence[Publication]) -> None:
         view_version_of(publications)
-        batch = acsylla.create_batch_unlogged()  # one partition, so atomic without a batch log
-        batch.set_is_idempotent(True)
-        with typed_errors("recording a publication"):
-            for row in publications:
-                address = (row.view, row.version, row.generation, row.partition, row.attempt)
-                rest = (row.complete_until_us, row.readable_at_us, row.run_id, row.keys)
-                batch.add_statement(self._control.record.bind(*address, *rest, -row.readable_at_us))
-            async with asyncio.timeout(self._timeout_s):
-                await self._session.execute_batch(batch)
+        rows = []
+        for row in publications:
+            address = (row.view, row.version, row.generation, row.partition, row.attempt)
+            rest = (row.complete_until_us, row.readable_at_us, row.run_id, row.keys)
+            rows.append((self._control.record, (*address, *rest, -row.readable_at_us)))
+        await self._apply(rows, "recording a publication")
 
     async def publications(self, view: str, version: int) -> list[Publication]:
-        rows = await self._execute(self._control.publications.bind(view, version), "reading the ledger")
+        rows = await self._execute(
+            self._control.publications,
+            (
+                view,
+                version,
+            ),
+            "reading the ledger",
+            paged=True,
+        )
         return [
             Publication(
                 view=view,
@@ -186,55 +165,72 @@ class CassandraStore:
         ]
 
     async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
-        await self._execute(self._control.put_snapshot.bind(fingerprint, document), "writing a registry snapshot")
+        await self._execute(
+            self._control.put_snapshot,
+            (
+                fingerprint,
+                document,
+            ),
+            "writing a registry snapshot",
+        )
 
     async def snapshot(self, fingerprint: str) -> bytes | None:
-        rows = await self._execute(self._control.snapshot.bind(fingerprint), "reading a registry snapshot")
+        rows = await self._execute(self._control.snapshot, (fingerprint,), "reading a registry snapshot")
         return rows[0][0] if rows else None
 
     async def set_pointers(self, pointers: ServicePointers) -> None:
         row = (_SHELF, pointers.service, msgspec.json.encode(pointers), pointers.changed_at_us)
-        await self._execute(self._control.set_pointers.bind(*row), "setting a service's pointers")
+        await self._execute(self._control.set_pointers, row, "setting a service's pointers")
 
     async def pointers(self) -> list[ServicePointers]:
-        rows = await self._execute(self._control.pointers.bind(_SHELF), "reading the services' pointers")
+        rows = await self._execute(self._control.pointers, (_SHELF,), "reading the services' pointers", paged=True)
         try:
             return [msgspec.json.decode(document, type=ServicePointers) for (document,) in rows]
         except msgspec.DecodeError as error:
             raise CorruptValue(f"a service's pointers are not as this Penstock writes them: {error}") from None
 
     async def close(self) -> None:
-        with typed_errors("closing the session"):
+        with self._typed_errors("closing the session"):
             await self._session.close()
-        self._cluster.destroy()  # else two pairs of sockets stay open in the event loop
 
-    def _of(self, entity: str) -> EntityStatements:
+    def _of(self, entity: str) -> EntityStatements[Any]:
         statements = self._entities.get(entity)
         if statements is None:
             raise StoreError(f"entity '{entity}' has no table; call prepare(['{entity}']) first")
         return statements
 
-    async def _execute(self, statement: acsylla.Statement, doing: str) -> list[tuple[Any, ...]]:
-        with typed_errors(doing):
-            async with asyncio.timeout(self._timeout_s):
-                return await self._rows(statement)
+    def _typed_errors(self, doing: str) -> AbstractContextManager[None]:
+        return typed_errors(self._session.failure, doing)
 
-    async def _rows(self, statement: acsylla.Statement) -> list[tuple[Any, ...]]:
-        """All rows, of all pages."""
-        rows: list[tuple[Any, ...]] = []
-        while True:
-            async with self._slots:
-                page = await self._session.execute(statement)
-            rows += [row.as_tuple() for row in page]
-            if not page.has_more_pages():
-                return rows
-            statement.set_page_state(page.page_state())
+    async def _execute(self, statement: Any, values: Sequence[Any], doing: str, *, paged: bool = False) -> list[Row]:
+        with self._typed_errors(doing):
+            async with asyncio.timeout(self._timeout_s), self._slots:
+                return await self._session.execute(statement, values, paged=paged)
+
+    async def _apply(self, statements: Sequence[tuple[Any, Sequence[Any]]], doing: str) -> None:
+        with self._typed_errors(doing):
+            async with self._slots, asyncio.timeout(self._timeout_s):
+                await self._session.execute_batch(statements)
 
 
-def _bind_write(statements: EntityStatements, write: Write) -> acsylla.Statement:
+def _write_of(statements: EntityStatements[Any], write: Write) -> tuple[Any, Sequence[Any]]:
     if write.value is None:
-        return statements.delete.bind(write.token, write.key, *write.slot)
-    return statements.put.bind(write.key, *write.slot, write.value, write.token)
+        return statements.delete, (write.token, write.key, *write.slot)
+    return statements.put, (write.key, *write.slot, write.value, write.token)
+
+
+def _batches(of_key: Iterable[Write]) -> Iterator[list[Write]]:
+    """A key's writes as few batches: each is of one partition, so one mutation, applied whole, in one round trip."""
+    batch: list[Write] = []
+    size = 0
+    for write in of_key:
+        bytes_of_it = len(write.key) + len(write.value or b"")
+        if batch and size + bytes_of_it > _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(write)
+        size += bytes_of_it
+    yield batch
 
 
 async def _each(do: Callable[[Item], Awaitable[None]], items: Sequence[Item]) -> None:
