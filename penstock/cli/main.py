@@ -29,6 +29,7 @@ COMMANDS = (
     "keys",
     "gateway",
     "node",
+    "online",
     "jars",
 )
 
