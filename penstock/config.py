@@ -126,6 +126,8 @@ class CassandraSettings(Section):
     read_timeout_s: float = Field(1.0, gt=0, description="seconds one read of values may take")
     hedge_ms: int = Field(10, ge=0, description="milliseconds after which a read is sent to one more replica; 0: never")
     keys_per_read: int = Field(20, ge=1, description="keys one statement reads; 1 where replicas are far fewer than nodes")
+    keys_per_write: int = Field(10, ge=1, le=10, description="keys one statement writes; 1 where replicas are far fewer than nodes")
+    write_patience_s: float = Field(60.0, ge=0, description="seconds a publication keeps trying while the store acknowledges nothing")
     data: str = Field("var/cassandra", description="embedded: data folder")
     heap: str = Field("384M", description="embedded: JVM heap")
     small: bool = Field(True, description="embedded: little memory and a quick start; false: for load, with a heap of 1G or more")

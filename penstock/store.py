@@ -35,7 +35,8 @@ from penstock.point_in_time.preview import Sample, preview
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, table_rows
 from penstock.point_in_time.view_join import view_joins
 from penstock.publication.due import Due, due
-from penstock.publication.publish import Connect, Published, publish, with_store
+from penstock.publication.held_store import Connect, with_store
+from penstock.publication.publish import Published, publish
 from penstock.publication.services import publish_services
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
@@ -129,7 +130,8 @@ class Store:
 
     def publish(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> Published:
         """Bring the newest committed attempts of some days online; see `publication.publish.publish`."""
-        return publish(self.spark, self.lake, view, days, connect=self.connect(), clock=self.clock, run_id=run_id)
+        patience_s = self.settings.cassandra.write_patience_s
+        return publish(self.spark, self.lake, view, days, connect=self.connect(), clock=self.clock, run_id=run_id, patience_s=patience_s)
 
     def publish_services(self) -> Mapping[str, bool]:
         """Let every service whose views are online be served under the definitions as they are now: name → whether it is."""

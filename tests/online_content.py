@@ -9,7 +9,7 @@ from penstock.offline.lake import Lake
 from penstock.online.codec import Stored, decode_value, encode_key
 from penstock.online.store import OnlineStore, Slot
 from penstock.point_in_time.history import history_of
-from penstock.publication.publish import Connect, with_store
+from penstock.publication.held_store import Connect, with_store
 from tests.world import feature_rows
 
 FOREVER = EPOCH.replace(year=9999)

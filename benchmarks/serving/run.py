@@ -2,9 +2,10 @@
 
     python -m benchmarks.serving.run [--entities 1000000] [--folder var/bench/serving] [--without-feast]
 
-Keys are drawn by Zipf's law. Each cell is the best of its numbers of connections (closed loop); latency is then measured in
-an open loop at a quarter of the server's own best rate, from the moment a request was due. CPU is that of the server's
-processes and of the node, per answered request. Feast's tables hold fewer entities than ours, which is in its favour.
+Keys are drawn by Zipf's law. A closed loop finds the best of some numbers of connections; latency is then measured in an open
+loop at a quarter of the server's own best rate, from the moment a request was due. CPU is that of the server's processes and of
+the node, per answered request; the node's is also told at one rate for all, less what it takes when nobody asks. Feast's tables
+hold fewer entities than ours, which is in its favour.
 """
 
 import json
@@ -13,12 +14,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from time import sleep
 from typing import Annotated, Any
 
 import psutil
@@ -36,7 +39,7 @@ from penstock.online.cassandra import CassandraStore
 from penstock.online.codec import encode_key
 from penstock.online.ledger import FIRST_GENERATION
 from penstock.online.store import Slot
-from penstock.runtime.node_status import cassandra_endpoint, node_status
+from penstock.runtime.node_status import NodeStatus, cassandra_endpoint, node_status
 from penstock.runtime.nodes import node_down, node_up
 from penstock.serving.access import local_key
 
@@ -47,6 +50,10 @@ _BODIES = 2_000
 _ZIPF = 1.1
 _PORT, _FEAST_PORT = 8191, 6566
 _FEAST_ENTITIES = 20_000
+
+# Side by side; a gateway turns away what would be more entities at once than it can answer in time.
+_CONNECTIONS = {1: (8, 16, 32), 10: (8, 16), 100: (1, 2, 3)}
+_CONNECTIONS_OF_FEAST = {1: (1, 8, 16), 10: (1, 8, 16), 100: (1, 2, 8)}
 screen = Console(stderr=True)
 
 
@@ -65,6 +72,7 @@ class Cell:
     server_cpu: float
     node_cpu: float
     bytes: int
+    rate: float | None = None
 
 
 def project(folder: Path) -> Settings:
@@ -97,6 +105,7 @@ async def fill_node(settings: Settings, entities: int) -> None:
         await store.close()
 
 
+@cache
 def bodies(kind: str, size: int, features: int, entities: int) -> list[str]:
     """Requests for `size` distinct entities each, drawn by Zipf's law from all."""
     numbers = random.Random(size)
@@ -123,13 +132,16 @@ class Server:
         self.name, self._port, self._pid, self._node = name, port, pid, node
         self._headers = {"content-type": "application/json", **headers}
 
-    def measure(self, kind: str, size: int, features: int, entities: int, connections: tuple[int, ...], seconds: float) -> list[Cell]:
+    def measure(self, kind: str, size: int, features: int, entities: int, connections: Sequence[int], seconds: float) -> list[Cell]:
         """The best closed-loop cell, and the open loop at a quarter of its rate."""
-        asked = bodies(kind, size, features, entities)
-        path = "/v1/features" if kind == "columns" else "/get-online-features"
-        closed = [self._cell(kind, path, asked, size, features, n, None, seconds) for n in connections]
+        closed = [self.cell(kind, size, features, entities, n, None, seconds) for n in connections]
         best = max(closed, key=lambda cell: cell.per_s)
-        return [best, self._cell(kind, path, asked, size, features, 64, best.per_s / 4, seconds)]
+        return [best, self.cell(kind, size, features, entities, 64, best.per_s / 4, seconds)]
+
+    def cell(self, kind: str, size: int, features: int, entities: int, n: int, rate: float | None, seconds: float) -> Cell:
+        """Load of one kind; `rate`: requests a second, None: the next when the last is answered."""
+        path = "/v1/features" if kind == "columns" else "/get-online-features"
+        return self._cell(kind, path, bodies(kind, size, features, entities), size, features, n, rate, seconds)
 
     def _cell(self, kind: str, path: str, asked: list[str], size: int, features: int, n: int, rate: float | None, seconds: float) -> Cell:
         plan = {
@@ -153,7 +165,7 @@ class Server:
         per_request = [(late - early) / said["all"] * 1000 for early, late in zip(before, after, strict=True)]
         times = [said[name] for name in ("p50_ms", "p95_ms", "p99_ms")]
         name = f"{self.name}, {kind}" + ("" if rate is None else f", open loop at {rate:.1f}/s")
-        cell = Cell(name, size, features, n, said["ok_per_s"], *times, *per_request, said["bytes"])
+        cell = Cell(name, size, features, n, said["ok_per_s"], *times, *per_request, said["bytes"], rate)
         screen.print(
             f"{name}: {size} x {features}, {n} connections: {cell.per_s:,.1f}/s, p50 {cell.p50} p95 {cell.p95} p99 {cell.p99} ms, "
             f"server {cell.server_cpu:.2f} ms, node {cell.node_cpu:.2f} ms"
@@ -170,11 +182,18 @@ def _cpu(pid: int) -> float:
     return total
 
 
+def idle(pid: int, seconds: float) -> float:
+    """CPU-seconds a second of a process that nobody asks."""
+    before = _cpu(pid)
+    sleep(seconds)
+    return (_cpu(pid) - before) / seconds
+
+
 @contextmanager
-def gateway(settings: Settings, node: int, cache_mb: int) -> Iterator[Server]:
-    """Our gateway as it is shipped, but for its cache."""
-    with gateway_process(settings, CACHE_MB=str(cache_mb)) as process:
-        name = "penstock" if cache_mb == 0 else "penstock, cache warm"
+def gateway(settings: Settings, node: int, cache_mb: int, workers: int = 1) -> Iterator[Server]:
+    """Our gateway as it is shipped, but for its cache and number of workers."""
+    with gateway_process(settings, CACHE_MB=str(cache_mb), WORKERS=str(workers)) as process:
+        name = f"penstock, {workers} worker(s)" + (", cache warm" if cache_mb else "")
         yield Server(name, _PORT, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
 
 
@@ -207,43 +226,92 @@ def main(
     folder: Annotated[Path, typer.Option(help="where node, projects and peers are kept")] = Path("var/bench/serving"),
     seconds: Annotated[float, typer.Option(help="of each measurement, after half as long to warm up")] = 6.0,
     sizes: Annotated[str, typer.Option(help="entities per request")] = "1,10,100",
-    with_feast: Annotated[bool, typer.Option(help="measure Feast too")] = True,
+    with_feast: Annotated[bool, typer.Option("--with-feast/--without-feast", help="measure Feast too")] = True,
 ) -> None:
-    """Measure, and write the table and `results.json`."""
+    """Measure, and write the tables and `results.json`."""
     folder = folder.resolve()
-    settings, cells = project(folder), []
+    settings = project(folder)
     wanted = [int(size) for size in sizes.split(",")]
     node_up(settings)
     try:
         uvloop.run(fill_node(settings, entities))
         status = node_status(settings)
         assert status.pid is not None
-        if with_feast:
-            python, repo = _peers(folder), folder / "feast"
-            if not (repo / "filled").exists():
-                with screen.status(f"writing {_FEAST_ENTITIES:,} entities into Feast's tables"):
-                    line = [str(python), str(HERE / "feast_fill.py"), str(repo), str(status.port), str(_FEAST_ENTITIES)]
-                    subprocess.run(line, check=True)
-                (repo / "filled").touch()
-            for workers in (1, 2):
-                with feast(python, repo, status.pid, workers) as server:
-                    for size in wanted:
-                        cells += server.measure("feast", size, 50, _FEAST_ENTITIES, (1, 8, 16) if size < 100 else (1, 8), 2 * seconds)
-        with gateway(settings, status.pid, cache_mb=0) as server:
-            for size in wanted:
-                cells += server.measure("feast", size, 50, entities, (8, 16, 32), seconds)
-                cells += server.measure("columns", size, 50, entities, (16,), seconds)
-                cells += server.measure("columns", size, 300, entities // 10, (16,), seconds)
-        with gateway(settings, status.pid, cache_mb=512) as server:
-            for size in wanted:
-                cells += server.measure("feast", size, 50, entities, (16,), seconds)
+        theirs = _feast(folder, status, wanted, seconds) if with_feast else []
+        rates = {size: max(cell.per_s for cell in theirs if cell.entities == size) / 2 for size in wanted} if theirs else {}
+        ours = _ours(settings, status.pid, entities, wanted, seconds, rates)
+        nobody = idle(status.pid, seconds)
     finally:
         node_down(settings)
+    cells = [*theirs, *ours]
     (folder / "results.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n", encoding="utf-8")
+    _tell(cells)
+    if theirs:
+        _compare(theirs, ours, wanted, rates, nobody)
+
+
+def _feast(folder: Path, node: NodeStatus, sizes: Sequence[int], seconds: float) -> list[Cell]:
+    assert node.pid is not None
+    python, repo, cells = _peers(folder), folder / "feast", []
+    if not (repo / "filled").exists():
+        with screen.status(f"writing {_FEAST_ENTITIES:,} entities into Feast's tables"):
+            line = [str(python), str(HERE / "feast_fill.py"), str(repo), str(node.port), str(_FEAST_ENTITIES)]
+            subprocess.run(line, check=True)
+        (repo / "filled").touch()
+    for workers in (1, 2):
+        with feast(python, repo, node.pid, workers) as server:
+            for size in sizes:
+                cells += server.measure("feast", size, 50, _FEAST_ENTITIES, _CONNECTIONS_OF_FEAST[size], 2 * seconds)
+    with feast(python, repo, node.pid, 2) as server:
+        for size in sizes:
+            half = max(cell.per_s for cell in cells if cell.entities == size) / 2
+            cells.append(server.cell("feast", size, 50, _FEAST_ENTITIES, 64, half, 2 * seconds))
+    return cells
+
+
+def _ours(settings: Settings, node: int, entities: int, sizes: Sequence[int], seconds: float, rates: dict[int, float]) -> list[Cell]:
+    cells = []
+    for workers in (1, 2):
+        with gateway(settings, node, cache_mb=0, workers=workers) as server:
+            for size in sizes:
+                cells += server.measure("feast", size, 50, entities, _CONNECTIONS[size], seconds)
+                if workers == 1:
+                    cells += server.measure("columns", size, 50, entities, _CONNECTIONS[size][-1:], seconds)
+                    wide = min(size, settings.gateway.max_cells // 300)
+                    cells += server.measure("columns", wide, 300, entities // 10, _CONNECTIONS[size][-1:], seconds)
+                    cells += [server.cell("feast", size, 50, entities, 64, rates[size], 2 * seconds)] if rates else []
+    with gateway(settings, node, cache_mb=512) as server:
+        for size in sizes:
+            cells += server.measure("feast", size, 50, entities, _CONNECTIONS[size][-1:], seconds)
+    return cells
+
+
+def _tell(cells: Sequence[Cell]) -> None:
     table = Table("server", "entities", "features", "conn.", "req/s", "p50", "p95", "p99", "server ms", "node ms", "bytes")
     for cell in cells:
         numbers = [f"{value:,.2f}" for value in (cell.per_s, cell.p50, cell.p95, cell.p99, cell.server_cpu, cell.node_cpu)]
         table.add_row(cell.server, str(cell.entities), str(cell.features), str(cell.connections), *numbers, f"{cell.bytes:,}")
+    Console(width=160).print(table)
+
+
+def _compare(theirs: Sequence[Cell], ours: Sequence[Cell], sizes: Sequence[int], rates: dict[int, float], nobody: float) -> None:
+    """Feast over Penstock, in the same JSON, with our cache off."""
+
+    def best(cells: Sequence[Cell], size: int, workers: int | None = None) -> Cell:
+        mine = [c for c in cells if (c.entities, c.rate) == (size, None) and c.server.endswith("feast") and "cache" not in c.server]
+        return max((c for c in mine if workers is None or f"{workers} worker" in c.server), key=lambda cell: cell.per_s)
+
+    def node_ms(cells: Sequence[Cell], size: int) -> float:
+        return next(cell.node_cpu for cell in cells if (cell.entities, cell.rate) == (size, rates[size]))
+
+    table = Table("entities", "req/s, best of each", "one worker each", "CPU of server and node", "node's CPU at one rate", "less idle")
+    for size in sizes:
+        mine, feasts = best(ours, size), best(theirs, size)
+        cpu = (feasts.server_cpu + feasts.node_cpu) / (mine.server_cpu + mine.node_cpu)
+        per_s = mine.per_s / feasts.per_s, best(ours, size, 1).per_s / best(theirs, size, 1).per_s
+        idle_ms = nobody / rates[size] * 1000
+        node, net = [(node_ms(theirs, size) - less) / (node_ms(ours, size) - less) for less in (0.0, idle_ms)]
+        table.add_row(str(size), *[f"{ratio:.1f}x" for ratio in (*per_s, cpu, node, net)])
     Console(width=160).print(table)
 
 

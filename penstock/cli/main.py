@@ -20,6 +20,7 @@ COMMANDS = (
     "doctor",
     "backfill",
     "features",
+    "sdk",
     "replay",
     "training-set",
     "compact",

@@ -21,6 +21,7 @@ from penstock.dtypes import accepts
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
 
 KEY_FORMAT = 1
+_KEY_FORMAT_BYTE = bytes((KEY_FORMAT,))
 VALUE_FORMAT, PLAIN_VALUE_FORMAT = 1, 2
 MAX_KEY_BYTES = 65_535  # Cassandra's limit for a partition key
 
@@ -29,10 +30,13 @@ REVISIONS = 1000  # how many revisions of one event time a write token can tell 
 _TAGS = {"bool": 1, "int32": 2, "int64": 3, "string": 4, "timestamp": 5, "date": 6, "binary": 7}
 _PART = struct.Struct(">BI")
 _INT64 = struct.Struct(">q")
+_INT64_END = 2**63
+_INT64_PART = struct.Struct(">BIq")
 _HEADER = struct.Struct(">BIqq")
 _CRC = struct.Struct(">I")
 _HEADER_AND_CRC = struct.Struct(">BIqqI")
-_BODY = _HEADER_AND_CRC.size
+_BODY, _HEADER_BYTES = _HEADER_AND_CRC.size, _HEADER.size
+_unpack_header = _HEADER_AND_CRC.unpack_from
 
 _encode_values = msgspec.msgpack.Encoder().encode
 _decode_values = msgspec.msgpack.Decoder(list).decode
@@ -50,15 +54,22 @@ def encode_key(join_keys: Sequence[tuple[str, str]], values: Sequence[object]) -
     """
     if len(values) != len(join_keys):
         raise InvalidEntity(f"{len(values)} value(s) for {len(join_keys)} join key(s): {', '.join(name for name, _ in join_keys)}")
-    parts = [bytes((KEY_FORMAT,))]
+    key = _KEY_FORMAT_BYTE
     for (name, dtype), value in zip(join_keys, values, strict=True):
+        if dtype == "int64" and type(value) is int and -_INT64_END <= value < _INT64_END:  # most keys, in one step
+            key += _INT64_PART.pack(_TAGS["int64"], _INT64.size, value)
+            continue
         payload = _key_payload(name, dtype, value)
-        parts += (_PART.pack(_TAGS[dtype], len(payload)), payload)
-    key = b"".join(parts)
+        key += part_head(dtype, len(payload)) + payload
     if len(key) > MAX_KEY_BYTES:
         names = ", ".join(name for name, _ in join_keys)
         raise InvalidEntity(f"join key ({names}) takes {len(key)} bytes; at most {MAX_KEY_BYTES} are allowed")
     return key
+
+
+def part_head(dtype: str, length: int) -> bytes:
+    """What stands before a payload of `length` bytes in a key."""
+    return _PART.pack(_TAGS[dtype], length)
 
 
 def _key_payload(name: str, dtype: str, value: object) -> bytes:
@@ -165,12 +176,18 @@ def _encoded(schema_id: int, event_time_us: int, attempt: int, values: Sequence[
         if not _storable(value):
             raise PublicationError(f"feature {position + 1} of {len(values)}: {_shown(value)} cannot be stored online")
     try:
-        header = _HEADER.pack(form, schema_id, event_time_us, attempt)
-        body = _encode_values(list(values))
+        blob = pack_value(schema_id, event_time_us, attempt, list(values), form)
     except (struct.error, UnicodeEncodeError, OverflowError) as error:
         raise PublicationError(f"a value cannot be stored online: {error}") from None
-    checksum = crc32(body, crc32(header))
-    return header + _CRC.pack(checksum) + body, checksum
+    (checksum,) = _CRC.unpack_from(blob, _HEADER.size)
+    return blob, checksum
+
+
+def pack_value(schema_id: int, event_time_us: int, attempt: int, values: Sequence[object], form: int) -> bytes:
+    """The bytes of values that are known to be storable, and to be of this format: those of `encode_value`, unchecked."""
+    header = _HEADER.pack(form, schema_id, event_time_us, attempt)
+    body = _encode_values(values)
+    return header + _CRC.pack(crc32(body, crc32(header))) + body
 
 
 def decode_value(blob: bytes) -> Stored:
@@ -182,8 +199,8 @@ def decode_value(blob: bytes) -> Stored:
     if len(blob) <= _BODY:
         raise CorruptValue(f"a stored value of {len(blob)} bytes; the shortest has {_BODY + 1}")
     body = blob[_BODY:]
-    version, schema_id, event_time_us, attempt, checksum = _HEADER_AND_CRC.unpack_from(blob)
-    if checksum != crc32(body, crc32(blob[: _HEADER.size])):
+    version, schema_id, event_time_us, attempt, checksum = _unpack_header(blob)
+    if checksum != crc32(body, crc32(blob[:_HEADER_BYTES])):
         raise CorruptValue("a stored value does not pass its checksum")
     if version not in (VALUE_FORMAT, PLAIN_VALUE_FORMAT):
         raise CorruptValue(f"a stored value of format {version}; this Penstock reads formats {VALUE_FORMAT} and {PLAIN_VALUE_FORMAT}")

@@ -1,7 +1,6 @@
 """What every online store promises. The docstrings are the semantics; `tests/online/contract.py` holds stores to them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from penstock.contract.view_parts import Consistency
@@ -18,9 +17,8 @@ class Slot(NamedTuple):
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One value to put or to delete.
+class Write(NamedTuple):
+    """One value to put or to delete. A tuple, because a bulk load makes one of each row.
 
     Args:
         key: the encoded join key (`codec.encode_key`).

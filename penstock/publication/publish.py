@@ -10,35 +10,33 @@ before anything newer is evaluated (ADR 0012).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
+from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
 from penstock.clock import Clock, to_micros
-from penstock.contract.fingerprint import schema_id
 from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import AttemptEntry, attempts, copy_publications, newest, passed, publications
-from penstock.online.codec import encode_key, encode_value, write_token
 from penstock.online.ledger import FIRST_GENERATION, Intent, Publication, latest, unfinished
-from penstock.online.store import OnlineStore, Slot, Write
+from penstock.online.store import OnlineStore, Write
+from penstock.publication.encode import Target, writes_of
 from penstock.publication.evaluate import readable_from, values_to_write
-
-Connect: TypeAlias = Callable[[], Awaitable[OnlineStore]]
-"""Opens a store; it crosses to Spark's workers, so it must be picklable."""
-
-T = TypeVar("T")
+from penstock.publication.held_store import HELD, Connect, with_store
+from penstock.publication.paced import Patience, paced, patiently
 
 SAMPLE = 20  # keys read back from what each Spark task wrote
-_WRITE_AT_ONCE = 2_000
+_ENCODE_AT_ONCE = 500  # rows: a few milliseconds in which nothing in flight is heard
 _TRIES = 4
 
 
@@ -52,19 +50,6 @@ class Published:
     read_back: int
 
 
-def with_store(connect: Connect, use: Callable[[OnlineStore], Awaitable[T]]) -> T:
-    """What `use` gives, on a store that is closed afterwards."""
-
-    async def run() -> T:
-        store = await connect()
-        try:
-            return await use(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
 def publish(
     spark: SparkSession,
     lake: Lake,
@@ -75,6 +60,7 @@ def publish(
     clock: Clock,
     run_id: str,
     generation: int = FIRST_GENERATION,
+    patience_s: float = 60.0,
 ) -> Published:
     """Bring the newest committed attempts of some days online.
 
@@ -88,6 +74,8 @@ def publish(
         clock: tells when the attempt became readable.
         run_id: recorded in the ledger.
         generation: which fill of the view version.
+        patience_s: seconds for which a store that acknowledges nothing is written to again, ever more slowly, before
+            the publication fails.
 
     Returns:
         What was done; running it again does nothing.
@@ -98,7 +86,6 @@ def publish(
             a key was changed 1000 times at one event time, the store belongs to another lake, or other publications
             kept moving the ledger.
     """
-    with_store(connect, lambda store: store.prepare([view.entity.name]))
     done = Published((), 0, 0, 0)
     for _ in range(_TRIES):
         ledger, intent = with_store(connect, partial(_begun, view=view, generation=generation))
@@ -119,9 +106,7 @@ def publish(
             # Said before it is done: whoever comes after a run that ends here writes these values at these tokens first.
             begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing)
             with_store(connect, lambda store, begun=begun: store.intend(begun))  # type: ignore[misc]
-            written, deleted, read_back = _write(values, view, connect, generation)
-        if with_store(connect, lambda store: store.publications(view.name, view.version)) != ledger:
-            continue  # what we evaluated may have missed rows that are readable now
+            written, deleted, read_back = _write(values, view, connect, generation, patience_s)
         # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
         readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(row.readable_at_us + 1 for row in mine)])
         complete_until = {(e.partition, e.attempt): e.complete_until for e in entries}
@@ -139,7 +124,8 @@ def publish(
             )
             for day, attempt in sorted(publishing.items())
         )
-        with_store(connect, lambda store, rows=rows: store.record(rows))  # type: ignore[misc]
+        if not with_store(connect, partial(_record, rows=rows, ledger=ledger)):
+            continue  # what we evaluated may have missed rows that are readable now
         copy_publications(lake, [*ledger, *rows])
         done = Published((*done.rows, *rows), done.written + written, done.deleted + deleted, done.read_back + read_back)
     raise PublicationError(
@@ -149,7 +135,16 @@ def publish(
 
 
 async def _begun(store: OnlineStore, view: FeatureView, generation: int) -> tuple[list[Publication], Intent | None]:
+    await store.prepare([view.entity.name])
     return await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
+
+
+async def _record(store: OnlineStore, rows: Sequence[Publication], ledger: Sequence[Publication]) -> bool:
+    """Record a publication, unless the ledger is no longer the one it was evaluated under; whether it was recorded."""
+    unmoved = await store.publications(rows[0].view, rows[0].version) == ledger
+    if unmoved:
+        await store.record(rows)
+    return unmoved
 
 
 def _due(entries: Sequence[AttemptEntry], ledger: Sequence[Publication], days: Iterable[date]) -> dict[date, int]:
@@ -178,8 +173,10 @@ def _require_this_lake(view: FeatureView, online: Iterable[tuple[date, int]], en
         )
 
 
-def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int) -> tuple[int, int, int]:
-    counts = values.mapInArrow(_writer(view, connect, generation), "written bigint, deleted bigint, read_back bigint")
+def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int, patience_s: float) -> tuple[int, int, int]:
+    counts = values.mapInArrow(
+        _writer(Target.of(view, generation), connect, patience_s), "written bigint, deleted bigint, read_back bigint"
+    )
     try:
         (total,) = counts.groupBy().sum("written", "deleted", "read_back").collect()
     except PySparkException as error:
@@ -193,50 +190,41 @@ def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: i
     return written, deleted, read_back
 
 
-def _writer(view: FeatureView, connect: Connect, generation: int) -> Callable[[Iterator[Any]], Iterator[Any]]:
+def _writer(target: Target, connect: Connect, patience_s: float) -> Callable[[Iterator[Any]], Iterator[Any]]:
     # Only plain values cross to the workers: definitions may live in modules they cannot import.
-    entity, join_keys = view.entity.name, list(view.entity.join_keys.items())
-    names, schema, slot = list(view.feature_names), schema_id(view), Slot(view.name, view.version, generation)
+    name = sha256(cloudpickle.dumps(connect)).hexdigest()  # type: ignore[no-untyped-call]
 
-    def write_of(row: Mapping[str, Any]) -> Write:
-        key = encode_key(join_keys, [row[name] for name, _ in join_keys])
-        token = write_token(row["e_us"], row["revision"])
-        if row["event_time_us"] is None:
-            return Write(key, slot, token, None)
-        values = [row["_values"][name] for name in names]
-        return Write(key, slot, token, encode_value(schema, row["event_time_us"], row["attempt"], values))
-
-    async def write_all(batches: Iterator[Any]) -> tuple[int, int, int]:
-        store: OnlineStore | None = None
+    async def write_all(batches: Iterator[Any], open_store: Connect) -> tuple[int, int, int]:
+        patience, sample = Patience(patience_s), list[Write]()
+        # In a thread: while Spark prepares the next rows, what is in flight must be heard.
+        batch = await asyncio.to_thread(next, batches, None)
+        if batch is None:
+            return 0, 0, 0
+        store = await patiently(open_store, patience)
+        await patiently(lambda: store.prepare([target.entity]), patience)
         written = deleted = 0
-        sample: list[Write] = []
-        try:
-            for batch in batches:
-                for start in range(0, batch.num_rows, _WRITE_AT_ONCE):
-                    if store is None:
-                        store = await connect()
-                        await store.prepare([entity])
-                    writes = [write_of(row) for row in batch.slice(start, _WRITE_AT_ONCE).to_pylist()]
-                    await store.write(entity, writes)
+        async with paced(store, target.entity, patience) as writer:
+            while batch is not None:
+                for start in range(0, batch.num_rows, _ENCODE_AT_ONCE):
+                    writes = writes_of(target, batch.slice(start, _ENCODE_AT_ONCE))
+                    await writer.put(writes)
                     gone = sum(write.value is None for write in writes)
                     written, deleted = written + len(writes) - gone, deleted + gone
                     sample += writes[: SAMPLE - len(sample)]
-            if store is not None:
-                await _read_back(store, entity, slot, sample)
-        finally:
-            if store is not None:
-                await store.close()
+                batch = await asyncio.to_thread(next, batches, None)
+        await patiently(lambda: _read_back(store, target, sample), patience)
         return written, deleted, len(sample)
 
     def task(batches: Iterator[Any]) -> Iterator[Any]:
-        written, deleted, read_back = asyncio.run(write_all(batches))
+        written, deleted, read_back = HELD.use(name, connect, partial(write_all, batches))
         yield pa.RecordBatch.from_pydict({"written": [written], "deleted": [deleted], "read_back": [read_back]})
 
     return task
 
 
-async def _read_back(store: OnlineStore, entity: str, slot: Slot, sample: Sequence[Write]) -> None:
-    found = await store.read(entity, [write.key for write in sample], [slot])
+async def _read_back(store: OnlineStore, target: Target, sample: Sequence[Write]) -> None:
+    slot = target.slot
+    found = await store.read(target.entity, [write.key for write in sample], [slot])
     wrong = [write.key.hex() for write, (value,) in zip(sample, found, strict=True) if value != write.value]
     if wrong:
         raise PublicationError(

@@ -92,6 +92,8 @@ def _names(settings: Settings, data: Path, index: int, ring_size: int, ports: Po
         "datacenter": settings.cassandra.local_datacenter,
         "heap": settings.cassandra.heap,
         "memtable": "64MiB" if settings.cassandra.small else "256MiB",
+        "file_cache": "64MiB" if settings.cassandra.small else "512MiB",  # the greater one is Cassandra's own default
+        "direct": "256M" if settings.cassandra.small else "1G",
         "data": str(data),
         "config": (data / "conf" / "cassandra.yaml").as_uri(),
     }

@@ -1,10 +1,12 @@
 """How much a gateway process does at once: what is more than it can answer in time is turned away before it costs anything.
 
 What takes a while is work, on few cores, whether ours or the store's: beyond a certain number of requests side by side, one more
-only makes all of them later. So the number is bounded, not the rate: a faster machine is through with them sooner. A burst, and
-a store that pauses, are no overload: they are waited out, each request to its own deadline, up to a bound of memory.
+only makes all of them later. So the number is bounded, not the rate: a faster machine is through with them sooner. Requests that
+nobody has looked at yet wait in their sockets; that there are many is seen from how long the event loop takes to come round.
+A burst, and a store that pauses, are no overload: they are waited out, each request to its own deadline, up to a bound of memory.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -12,9 +14,35 @@ from time import monotonic
 from penstock.errors import Overloaded
 
 _PER_REQUEST = 5  # what a request costs beside its entities, in entities: measured, see benchmarks/serving
+_LOOK_S, _ROUND_S = 0.002, 0.01  # an event loop that takes longer to come round has requests waiting in their sockets
 _BURST_S = 0.1  # more than can be done in time is an overload once it lasts
+_CALM_S = 0.05  # a burst is over after so long without
 _PAUSE_S = 0.05  # while not one request ends for so long, there is no work that more requests would delay
 _WAITING = 10  # times as many, then, and no more
+
+
+class Rounds:
+    """How long the event loop has been at its present round, in seconds.
+
+    The loop's own time stands still during a round. It is looked at every two milliseconds while anybody asks.
+    """
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._asked = False
+
+    def __call__(self) -> float:
+        self._asked = True
+        if self._begun is None:
+            self._begun = monotonic()
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+        return monotonic() - self._begun
+
+    def _look(self) -> None:
+        self._begun = monotonic() if self._asked else None
+        if self._asked:
+            self._asked = False
+            asyncio.get_running_loop().call_later(_LOOK_S, self._look)
 
 
 class Admission:
@@ -23,13 +51,14 @@ class Admission:
     Args:
         at_most: entities, and 5 for each request, that are worked on side by side.
         now: seconds that never go back.
+        round_s: how long the event loop has been at its present round, in seconds.
     """
 
-    def __init__(self, at_most: int, now: Callable[[], float] = monotonic) -> None:
+    def __init__(self, at_most: int, now: Callable[[], float] = monotonic, round_s: Callable[[], float] | None = None) -> None:
         self.in_progress = 0
         self._at_most, self._now = at_most, now
-        self._full_since: float | None = None
-        self._ended_at = now()
+        self._round_s = Rounds() if round_s is None else round_s
+        self._full_since = self._full_at = self._ended_at = now()
 
     def require_room(self) -> None:
         """Refuse before a request is read, if there is no room.
@@ -37,12 +66,13 @@ class Admission:
         Raises:
             Overloaded: more has been in progress for a while than can be answered in time, or more waits than may.
         """
-        if self.in_progress < self._at_most:
-            self._full_since = None
+        crowded = self.in_progress >= self._at_most
+        if not crowded and self._round_s() < _ROUND_S:
             return
         now = self._now()
-        if self._full_since is None or now - self._ended_at > _PAUSE_S:
+        if now - self._full_at > _CALM_S or (crowded and now - self._ended_at > _PAUSE_S):
             self._full_since = now
+        self._full_at = now
         if now - self._full_since > _BURST_S or self.in_progress >= _WAITING * self._at_most:
             raise Overloaded("the gateway has more requests than it can answer in time", hint="ask again later, or run more workers")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple, TypeAlias
 
+from penstock.deadline import Deadline
 from penstock.errors import StoreError
 from penstock.online.store import Slot
 from penstock.serving.breaker import Store
@@ -107,7 +108,7 @@ class NearCache:
 
     async def _read_now(self, read: Read, keys: Sequence[bytes], until: float | None) -> dict[bytes, Known]:
         try:
-            async with asyncio.timeout_at(until):
+            with Deadline(until):
                 return await self._read(read, keys)
         except TimeoutError:
             return {}

@@ -24,8 +24,8 @@ def require_known_keys(entity: Mapping[str, object], position: int, join_keys: M
     Raises:
         InvalidEntity: names the key and those there are.
     """
-    unknown = [name for name in entity if name not in join_keys]
-    if unknown:
+    if not entity.keys() <= join_keys.keys():
+        unknown = [name for name in entity if name not in join_keys]
         expected = ", ".join(f"'{name}' ({dtype})" for name, dtype in join_keys.items())
         raise InvalidEntity(
             f"entity {position}: {', '.join(map(repr, unknown))} is no join key of this service; it has {expected}", hint=_HINT
@@ -44,12 +44,16 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
     Raises:
         InvalidEntity: a join key is missing or of another type.
     """
-    missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
-    if missing:
-        raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}", hint=_HINT)
-    if any(entity[name] is None for name, _ in join_keys):
+    try:
+        values = [entity[name] for name, _ in join_keys]
+    except KeyError:
+        missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
+        raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}", hint=_HINT) from None
+    if None in values:
         return None
-    values = [_typed(name, dtype, entity[name], position) for name, dtype in join_keys]
+    values = [
+        _typed(name, dtype, value, position) if dtype in _TEXTS else value for (name, dtype), value in zip(join_keys, values, strict=True)
+    ]
     try:
         return encode_key(join_keys, values)
     except InvalidEntity as error:
@@ -57,7 +61,7 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
 
 
 def _typed(name: str, dtype: str, value: object, position: int) -> object:
-    if dtype not in _TEXTS or type(value) is not str:
+    if type(value) is not str:
         return value
     try:
         if dtype == "binary":

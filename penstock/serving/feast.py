@@ -19,7 +19,7 @@ from penstock.serving.access import Grant
 from penstock.serving.judgement import Outcome, Served
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import FeatureRequest, JoinKeyValue, Status
-from penstock.serving.plan import ServicePlan, ViewPlan, service_entry
+from penstock.serving.plan import ServicePlan, service_entry
 from penstock.serving.responses import value_columns
 
 PATH = "/get-online-features"
@@ -41,7 +41,7 @@ class FeastRequest(msgspec.Struct, kw_only=True):
     full_feature_names: bool = False
 
 
-class Vector(msgspec.Struct, kw_only=True):
+class Vector(msgspec.Struct):
     """One column of the answer: a join key as it was asked, or a feature."""
 
     values: Sequence[Any]
@@ -83,6 +83,7 @@ class FeastResponse(msgspec.Struct, kw_only=True):
     status: bool = True
 
 
+_DEGRADED = {Outcome.DEFAULTED, Outcome.DROPPED}
 _decode = msgspec.json.Decoder(FeastRequest).decode
 _encode = msgspec.json.Encoder().encode
 _SAID = {
@@ -138,14 +139,18 @@ def as_feast(answer: Answer, token: str, asked: FeastRequest) -> bytes:
     """
     plan, rows = answer.plan, answer.rows
     vectors: list[Any] = []
-    for view, parts in zip(plan.views, answer.parts, strict=True):
-        times, words = _times(parts), _statuses(view, parts)
-        for plan_of, column, said in zip(view.features, value_columns(view, parts), words, strict=True):
-            values = [_seconds(value) for value in column] if "timestamp" in plan_of.feature.dtype else column
-            vectors.append(Vector(values=values, statuses=said, event_timestamps=times))
+    for view, parts, all_present in zip(plan.views, answer.parts, answer.all_present, strict=True):
+        times, columns = _times(parts), value_columns(view, parts)
+        if view.has_times:
+            columns = [[_seconds(value) for value in column] for column in columns]
+        if all_present:
+            said = _same_word("PRESENT", rows)
+            vectors += [Vector(column, said, times) for column in columns]
+        else:
+            vectors += [Vector(column, said, times) for column, said in zip(columns, _statuses(parts), strict=True)]
     ordered = vectors if plan.reorder is None else plan.reorder(vectors)
     present, never = _same_word("PRESENT", rows), _same_word("1970-01-01T00:00:00Z", rows)
-    keys = [Vector(values=values, statuses=present, event_timestamps=never) for values in asked.entities.values()]
+    keys = [Vector(values, present, never) for values in asked.entities.values()]
     names = plan.feature_names if asked.full_feature_names else _short_names(plan)
     metadata = Metadata(feature_names=[*asked.entities, *names], penstock=_beside(answer, token))
     return _encode(FeastResponse(metadata=metadata, results=[*keys, *ordered]))
@@ -155,12 +160,12 @@ def _beside(answer: Answer, token: str) -> Penstock:
     plan, now_us = answer.plan, answer.now_us
     ages_s: dict[str, list[float | None]] = {}
     late, degraded = [], []
-    for view, parts in zip(plan.views, answer.parts, strict=True):
+    for view, parts, all_present in zip(plan.views, answer.parts, answer.all_present, strict=True):
         times = [part.event_time_us for part in parts]
         ages_s[view.name] = [None if at_us is None else (now_us - at_us) / 1_000_000 for at_us in times]
         if now_us > view.late_after_us:
             late.append(view.name)
-        if any(part.outcome in (Outcome.DEFAULTED, Outcome.DROPPED) for part in parts):
+        if not all_present and not _DEGRADED.isdisjoint([part.outcome for part in parts]):
             degraded.append(view.name)
     return Penstock(
         service=plan.service.name,
@@ -186,10 +191,7 @@ def _times(parts: Sequence[Served]) -> msgspec.Raw:
     return msgspec.Raw(_encode([EPOCH if part.event_time_us is None else _instant(part.event_time_us) for part in parts]))
 
 
-def _statuses(view: ViewPlan, parts: Sequence[Served]) -> Sequence[msgspec.Raw]:
-    first = parts[0].statuses if parts else view.all[Status.PRESENT]
-    if first is view.all[Status.PRESENT] and all(part.statuses is first for part in parts):
-        return [_same_word("PRESENT", len(parts))] * len(view.features)
+def _statuses(parts: Sequence[Served]) -> Sequence[msgspec.Raw]:
     words = [[_word(part, value, status) for value, status in zip(part.values, part.statuses, strict=True)] for part in parts]
     return [msgspec.Raw(_encode(column)) for column in zip(*words, strict=True)]
 

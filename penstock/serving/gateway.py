@@ -131,6 +131,7 @@ def _config(settings: Settings, app: Gateway | _Worker, *, factory: bool = False
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,  # nothing depends on where a caller is
         log_config=None,
         server_header=False,
         backlog=_BACKLOG,

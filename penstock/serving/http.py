@@ -1,8 +1,8 @@
 """ASGI in a few lines: a request's body up to a limit, an answer, an error as a status and JSON."""
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
+from random import Random
 from typing import Any
 
 import msgspec
@@ -52,6 +52,7 @@ INTERNAL_ERROR = "internal_error"
 _RESERVED, _RESERVED_S = 0.2, 0.01  # of a deadline, and at most: for the answer itself, once the store was waited for
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_random = Random()  # noqa: S311  # ids that nobody need be unable to guess, without asking the system for each
 
 # A client that is still sending cannot read our answer: closing at once would reset the connection.
 # So a body over the limit is thrown away as it comes, up to this many times the limit, then cut.
@@ -81,7 +82,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 def request_id_of(scope: Scope) -> str:
     """The caller's `X-Request-Id` if it is safe to repeat, else a new one."""
     given = header(scope, b"x-request-id")
-    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else f"{_random.getrandbits(64):016x}"
 
 
 def store_until(scope: Scope, arrived: float, default_ms: int) -> float:

@@ -4,7 +4,7 @@ All times are whole microseconds; both comparisons are inclusive: a value is use
 `event_time <= now` and `now - event_time <= ttl`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -77,31 +77,33 @@ def decode(blob: bytes | None) -> Decoded:
         return Outcome.CORRUPT
 
 
-def judge(view: ViewPlan, held: Decoded, now_us: int) -> Served:
+def judge_at(view: ViewPlan, now_us: int) -> Callable[[Decoded], Served]:
     """What to serve at `now_us` of what a key holds of a view.
 
     A value past its ttl is absent (null), as it is for training. A late view is said to be late
     with every value, null included: the missing hours might have changed it.
     """
-    if held is None:
-        return _nothing(view, Status.NOT_FOUND, Outcome.ABSENT)
-    if held is Outcome.CORRUPT:
-        return _nothing(view, Status.ERROR, Outcome.CORRUPT)
-    schema_id, event_time_us, attempt, values, plain, checksum = held
-    if schema_id != view.schema_id or len(values) != view.width:
-        return _nothing(view, Status.ERROR, Outcome.UNKNOWN_SCHEMA)
-    if event_time_us > now_us:
-        return _nothing(view, Status.NOT_FOUND, Outcome.FUTURE)
-    if event_time_us < now_us - view.ttl_us:
-        nothing = view.all[Status.NOT_FOUND]
-        return Served(view.nulls, nothing, Outcome.EXPIRED, event_time_us, attempt, checksum)
+    schema, width, pick, oldest_us = view.schema_id, view.width, view.pick, now_us - view.ttl_us
     late = now_us > view.late_after_us
-    if not plain:
-        return _label(view, held, late=late)
-    chosen = values if view.pick is None else view.pick(values)
-    if late:
-        return Served(chosen, view.all[Status.STALE], Outcome.LATE, event_time_us, attempt, checksum)
-    return Served(chosen, view.all[Status.PRESENT], Outcome.FRESH, event_time_us, attempt, checksum)
+    alike, outcome = (view.all[Status.STALE], Outcome.LATE) if late else (view.all[Status.PRESENT], Outcome.FRESH)
+
+    def judge(held: Decoded) -> Served:
+        if held is None:
+            return _nothing(view, Status.NOT_FOUND, Outcome.ABSENT)
+        if held is Outcome.CORRUPT:
+            return _nothing(view, Status.ERROR, Outcome.CORRUPT)
+        schema_id, event_time_us, attempt, values, plain, checksum = held
+        if schema_id != schema or len(values) != width:
+            return _nothing(view, Status.ERROR, Outcome.UNKNOWN_SCHEMA)
+        if event_time_us > now_us:
+            return _nothing(view, Status.NOT_FOUND, Outcome.FUTURE)
+        if event_time_us < oldest_us:
+            return Served(view.nulls, view.all[Status.NOT_FOUND], Outcome.EXPIRED, event_time_us, attempt, checksum)
+        if not plain:
+            return _label(view, held, late=late)
+        return Served(values if pick is None else pick(values), alike, outcome, event_time_us, attempt, checksum)
+
+    return judge
 
 
 def judge_stale(view: ViewPlan, held: Decoded, now_us: int) -> Served:
@@ -113,7 +115,7 @@ def judge_stale(view: ViewPlan, held: Decoded, now_us: int) -> Served:
     up_to_us = view.view.if_unavailable.stale_up_to_us
     if up_to_us is None or held is None or held is Outcome.CORRUPT or now_us - held.event_time_us > up_to_us:
         return degrade(view)
-    served = judge(view, held, now_us)
+    served = judge_at(view, now_us)(held)
     if served.outcome not in SERVED:
         return degrade(view)
     statuses = tuple(status if status is Status.ERROR else Status.STALE for status in served.statuses)

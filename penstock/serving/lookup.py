@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from penstock.config import GatewaySettings
 from penstock.errors import TooManyEntities
 from penstock.serving.cache import Known, NearCache
 from penstock.serving.entity_keys import key_of, require_known_keys
-from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge, judge_stale
+from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge_at, judge_stale
 from penstock.serving.messages import JoinKeyValue, Status
 from penstock.serving.plan import KeyColumns, Read, ServicePlan, ViewPlan
 
@@ -39,11 +40,19 @@ class Answer:
     keys: Sequence[Keys]
     parts: Sequence[Sequence[Served]]
 
+    @cached_property
+    def all_present(self) -> Sequence[bool]:
+        """Per view of the plan, whether each of its values in each row is PRESENT: what most answers are, and quickly told."""
+        return [
+            all([part.statuses is present for part in parts])  # noqa: C419  # a list is twice as quick
+            for parts, present in zip(self.parts, [view.all[Status.PRESENT] for view in self.plan.views], strict=True)
+        ]
+
     def problems(self) -> Counter[tuple[str, str]]:
         """(view, what somebody should look at) → how many rows had it."""
         found: Counter[tuple[str, str]] = Counter()
-        for view, parts in zip(self.plan.views, self.parts, strict=True):
-            for part in parts:
+        for view, parts, all_present in zip(self.plan.views, self.parts, self.all_present, strict=True):
+            for part in () if all_present else parts:
                 if part.outcome not in SERVED and part.outcome is not Outcome.ABSENT:
                     found[view.view.name, part.outcome.name.lower()] += 1
                 elif Status.ERROR in part.statuses:
@@ -105,12 +114,13 @@ async def _read(cache: NearCache, read: Read, keys: Keys, until: float | None) -
 
 
 def _parts(view: ViewPlan, found: Found, keys: Keys, slot: int, now_us: int) -> list[Served]:
-    by_key: dict[bytes | None, Served] = {None: judge(view, None, now_us)}  # nobody: no store is needed to say so
+    judge = judge_at(view, now_us)
+    by_key: dict[bytes | None, Served] = {None: judge(None)} if None in keys else {}  # nobody: no store is needed to say so
     for key, known in found.items():
         if known is None:
             by_key[key] = degrade(view)
         elif known.stale:
             by_key[key] = judge_stale(view, known.values[slot], now_us)
         else:
-            by_key[key] = judge(view, known.values[slot], now_us)
+            by_key[key] = judge(known.values[slot])
     return [by_key[key] for key in keys]

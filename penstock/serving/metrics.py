@@ -76,16 +76,20 @@ class GatewayMetrics:
 
     def answer(self, answer: Answer) -> None:
         """Count the values and problems of an answer."""
-        for view, parts in zip(answer.plan.views, answer.parts, strict=True):
+        for view, parts, all_present in zip(answer.plan.views, answer.parts, answer.all_present, strict=True):
             of_view = self._values_of(view.view.name)
+            if all_present:
+                of_view[Status.PRESENT].inc(len(view.features) * len(parts))
+                continue
             for statuses, rows in Counter([part.statuses for part in parts]).items():
                 if statuses is view.all[statuses[0]]:
                     of_view[statuses[0]].inc(len(statuses) * rows)
                 else:
                     for status in statuses:
                         of_view[status].inc(rows)
-        for (name, problem), count in answer.problems().items():
-            self._problems.labels(name, problem).inc(count)
+        if not all(answer.all_present):
+            for (name, problem), count in answer.problems().items():
+                self._problems.labels(name, problem).inc(count)
 
     def _values_of(self, view: str) -> dict[Status, Any]:
         found = self._children.get(view)

@@ -96,6 +96,11 @@ class ViewPlan:
         return {status: (status,) * len(self.features) for status in Status}
 
     @cached_property
+    def has_times(self) -> bool:
+        """Whether one of the features to serve is an instant, or a list of them."""
+        return any("timestamp" in plan.feature.dtype for plan in self.features)
+
+    @cached_property
     def nulls(self) -> tuple[None, ...]:
         """The values of a part that has none."""
         return (None,) * len(self.features)

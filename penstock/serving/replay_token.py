@@ -110,8 +110,8 @@ def token_of(answer: Answer) -> str:
         for read, keys in zip(plan.reads, answer.keys, strict=True)
     ]
     views = []
-    for view, (read, _), parts in zip(plan.views, plan.places, answer.parts, strict=True):
-        held = [part for part in parts if part.checksum is not None]
+    for view, (read, _), parts, all_present in zip(plan.views, plan.places, answer.parts, answer.all_present, strict=True):
+        held = parts if all_present else [part for part in parts if part.checksum is not None]
         views.append(
             TokenView(
                 view.name,
@@ -181,7 +181,8 @@ def _require_whole(token: Token) -> None:
 
 
 def _column(values: Sequence[T]) -> Column[T]:
-    places = {value: place for place, value in enumerate(dict.fromkeys(values))}
-    if len(places) == len(values):
-        return Column(list(values))
-    return Column(list(places), [places[value] for value in values])
+    distinct = dict.fromkeys(values)
+    if len(distinct) == len(values):
+        return Column(values)  # type: ignore[arg-type]  # a tuple is as good
+    places = {value: place for place, value in enumerate(distinct)}
+    return Column(list(distinct), [places[value] for value in values])

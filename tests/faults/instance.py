@@ -21,7 +21,7 @@ from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore
 from penstock.orchestration.control import Control, until
 from penstock.orchestration.stack import Stack
-from penstock.publication.publish import Connect, with_store
+from penstock.publication.held_store import Connect, with_store
 from penstock.registry.project import Project as Definitions
 from penstock.registry.project import load_project
 from penstock.runtime.node_status import cassandra_endpoint

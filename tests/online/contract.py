@@ -122,6 +122,10 @@ async def check_big_values(store: OnlineStore) -> None:
     big = bytes(range(256)) * 1200  # 307,200 bytes
     await store.write("airport", [Write(b"big", slot, 10, big) for slot in (DELAYS, WEATHER)])
     assert await held(store, b"big", DELAYS, WEATHER) == [big, big]
+    middling = [b"middling %d" % n for n in range(30)]  # of 6 kB: ten of them are more than Cassandra takes in one batch of several keys
+    await store.write("airport", [Write(key, slot, 10, big[:6000]) for key in middling for slot in (DELAYS, WEATHER)])
+    found = await store.read("airport", middling, [DELAYS, WEATHER])
+    assert [list(one) for one in found] == [[big[:6000]] * 2] * 30
     await store.write("airport", [Write(b"empty", DELAYS, 10, b"")])
     assert await held(store, b"empty", DELAYS) == [b""]
 

@@ -30,7 +30,8 @@ from penstock.point_in_time.history import history_of
 from penstock.point_in_time.joined import join
 from penstock.point_in_time.spine import FrameRows, table_rows
 from penstock.point_in_time.view_join import view_joins
-from penstock.publication.publish import Connect, publish
+from penstock.publication.held_store import Connect
+from penstock.publication.publish import publish
 from tests.online_content import values_online
 from tests.point_in_time.histories import KEYS
 from tests.point_in_time.tables import DAY, HOUR, a_view, write_rows

@@ -1,8 +1,10 @@
 """What is published is what the rule gives for now, whatever happens on the way. Real Spark, Delta and Cassandra."""
 
 import os
+import signal
 from datetime import date, timedelta
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -21,7 +23,9 @@ from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore, Slot
 from penstock.publication import publish as publish_module
 from penstock.publication.due import due
-from penstock.publication.publish import Connect, Published, publish, with_store
+from penstock.publication.held_store import Connect, with_store
+from penstock.publication.publish import Published, publish
+from penstock.runtime.node_status import node_status
 from tests.online_content import require_what_the_rule_gives, values_online
 from tests.world import MONDAY, World, attached, view_of_orders
 
@@ -258,6 +262,44 @@ def test_a_store_that_fails_while_values_are_written_leaves_the_ledger(online: O
     assert online.ledger() == []
     online.connect = up
     assert len(online.publish(TODAY).rows) == 1
+
+
+def test_a_node_that_freezes_while_values_are_written_only_delays_the_publication(online: Online, cassandra_settings: Settings) -> None:
+    world, up, driver = online.world, online.connect, os.getpid()
+    for n in range(300):
+        world.place(f"customer {n}", float(n), MONDAY + 10 * HOUR)
+    world.compute(TODAY)
+    pid = node_status(cassandra_settings).pid
+    assert pid is not None
+    told = world.lake.location("frozen")
+
+    async def freezing() -> OnlineStore:
+        store: Any = await up()
+        write, calls = store.write, count(1)
+
+        async def write_or_freeze(entity: str, writes: Any) -> None:
+            if next(calls) == 5:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                await write(entity, writes)
+            except StoreUnavailable:  # the node is away for as long as it takes until the store says so
+                Path(told).touch()
+                os.kill(pid, signal.SIGCONT)
+                raise
+
+        if os.getpid() != driver:
+            store.write = write_or_freeze
+        return store
+
+    online.connect = freezing
+    try:
+        done = online.publish(TODAY)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert Path(told).exists()
+    assert done.written == 301
+    online.connect = up
+    assert online.require_what_the_rule_gives() == 301
 
 
 def test_a_publication_killed_before_its_ledger_row_is_finished_by_the_next(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ from penstock.online.cassandra import CassandraStore
 from penstock.online.codec import encode_key, encode_value, write_token
 from penstock.online.ledger import Publication
 from penstock.online.store import Held, OnlineStore, Slot, Write
-from penstock.publication.publish import Connect, publish, with_store
+from penstock.publication.held_store import Connect, with_store
+from penstock.publication.publish import publish
 from penstock.publication.services import publish_services
 from penstock.quality.replay import Finding, Replay, replay
 from penstock.registry.project import Project

@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+import penstock
+
 FORBIDDEN = {
     "acsylla",
     "cassandra",
@@ -22,18 +26,25 @@ FORBIDDEN = {
     "yaml",
 }
 
+OWN = {"penstock", "penstock.clock", "penstock.errors", "penstock.sdk"}
+
 IMPORT = """
-import json, sys, time
-before = time.process_time()
+import json, sys
 import penstock.sdk
-print(json.dumps([time.process_time() - before, sorted(sys.modules)]))
+print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_importing_the_sdk_is_cheap_and_brings_no_spark_dagster_driver_or_server() -> None:
+def test_importing_the_sdk_brings_no_spark_dagster_driver_or_server_and_of_ours_only_what_it_needs() -> None:
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
-    seconds, modules = json.loads(done.stdout)
+    modules = json.loads(done.stdout)
     assert {name.partition(".")[0] for name in modules} & FORBIDDEN == set()
-    assert not [name for name in modules if name.startswith(("penstock.serving", "penstock.online", "penstock.runtime"))]
-    # 0.3 s here, of which httpx takes 0.25 (half of that for its command line: rich, click, pygments)
-    assert seconds < 1.0
+    ours = {".".join(name.split(".")[:2]) for name in modules if name.partition(".")[0] == "penstock"}
+    assert ours == OWN
+
+
+def test_what_users_take_from_the_package_is_there() -> None:
+    for name in penstock.__all__:
+        assert getattr(penstock, name).__module__.startswith("penstock.")
+    with pytest.raises(AttributeError, match="no attribute 'feature_store'"):
+        _ = penstock.feature_store

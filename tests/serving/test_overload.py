@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from penstock.contract.view_parts import Consistency
 from penstock.errors import Overloaded
 from penstock.online.memory import MemoryStore
 from penstock.online.store import Held, Slot
-from penstock.serving.admission import Admission
+from penstock.serving.admission import Admission, Rounds
 from tests.serving.running import Running, running_gateway
 from tests.serving.world import serve_everything
 
@@ -116,9 +117,14 @@ class Time:
 
     def __init__(self) -> None:
         self.at = 100.0
+        self.round_s = 0.0
 
     def __call__(self) -> float:
         return self.at
+
+
+def admission_of(at_most: int, time: Time) -> Admission:
+    return Admission(at_most, time, lambda: time.round_s)
 
 
 @contextmanager
@@ -135,26 +141,79 @@ def work(admission: Admission, time: Time, seconds: float) -> None:
     while time.at < until:
         with admission.doing(1):
             time.at += 0.01
+            with suppress(Overloaded):
+                admission.require_room()
 
 
 def test_what_lasts_longer_than_a_burst_is_an_overload_until_there_is_room() -> None:
     time = Time()
-    admission = Admission(100, time)
+    admission = admission_of(100, time)
     with full(admission):
         work(admission, time, 0.09)
         admission.require_room()
         work(admission, time, 0.03)
         with pytest.raises(Overloaded, match="more requests than it can answer"):
             admission.require_room()
-    admission.require_room()
+    admission.require_room()  # there is room
+    time.at += 0.06  # and has been for a while
     with full(admission):  # the next burst is one again
         work(admission, time, 0.09)
         admission.require_room()
 
 
+def test_room_for_a_moment_does_not_end_an_overload() -> None:
+    time = Time()
+    admission = admission_of(100, time)
+    for _ in range(10):
+        with full(admission):
+            time.at += 0.01
+    time.at += 0.01
+    with admission.doing(95), pytest.raises(Overloaded):
+        admission.require_room()
+
+
+def test_an_event_loop_that_does_not_come_round_has_more_than_it_can_do_once_that_lasts() -> None:
+    time = Time()
+    admission = admission_of(100, time)
+    time.round_s = 5.0  # one long round is none: a large answer was encoded, say
+    admission.require_room()
+    time.round_s = 0.0
+    time.at += 0.06
+    for _ in range(10):
+        time.round_s = 0.02
+        admission.require_room()
+        time.round_s = 0.0
+        time.at += 0.01
+        admission.require_room()
+    time.at += 0.01
+    time.round_s = 0.02
+    with pytest.raises(Overloaded):
+        admission.require_room()
+    time.round_s = 0.0  # those it comes to first are let in
+    admission.require_room()
+
+
+def test_a_round_is_timed_while_somebody_asks_and_leaves_nothing_ticking() -> None:
+    async def check() -> None:
+        rounds, loop = Rounds(), asyncio.get_running_loop()
+        assert rounds() < 0.01
+        until = loop.time() + 0.02
+        while loop.time() < until:  # a busy event loop that comes round
+            assert rounds() < 0.01
+            await asyncio.sleep(0)
+        begun = monotonic()
+        while monotonic() < begun + 0.03:  # one that does not
+            pass
+        assert rounds() >= 0.03
+        await asyncio.sleep(0.05)
+        assert rounds._begun is None
+
+    asyncio.run(check())
+
+
 def test_while_nothing_ends_there_is_no_overload_but_a_bound() -> None:
     time = Time()
-    admission = Admission(100, time)
+    admission = admission_of(100, time)
     with full(admission):
         work(admission, time, 0.09)
         time.at += 5.0  # the store pauses
@@ -171,7 +230,7 @@ def test_while_nothing_ends_there_is_no_overload_but_a_bound() -> None:
 
 
 def test_room_is_given_back_whatever_becomes_of_a_request() -> None:
-    admission = Admission(10)
+    admission = admission_of(10, Time())
     with pytest.raises(RuntimeError), admission.doing(500):
         assert admission.in_progress == 505
         raise RuntimeError

@@ -82,7 +82,7 @@ class AcsyllaSession:
         return [row.as_tuple() for row in await self._session.execute(bound)]
 
     async def execute_batch(self, statements: Sequence[tuple[acsylla.PreparedStatement, Sequence[Any]]]) -> None:
-        batch = acsylla.create_batch_unlogged()  # one partition, so atomic without a batch log
+        batch = acsylla.create_batch_unlogged()  # what is of one partition is atomic without a batch log
         batch.set_is_idempotent(True)
         for statement, values in statements:
             bound = statement.bind(list(values))

@@ -116,7 +116,7 @@ class CassandraDriverSession:
         return (await self._send(bound, consistency))[0]
 
     async def execute_batch(self, statements: Sequence[tuple[Prepared, Sequence[Any]]]) -> None:
-        batch = BatchStatement(BatchType.UNLOGGED)  # one partition, so atomic without a batch log
+        batch = BatchStatement(BatchType.UNLOGGED)  # what is of one partition is atomic without a batch log
         batch.is_idempotent = True
         for statement, values in statements:
             batch.add(_bind(statement, values))

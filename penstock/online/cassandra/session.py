@@ -53,7 +53,7 @@ class Session(Protocol[P]):
         """All rows of a statement that reads values: hedged sooner, and given up sooner."""
 
     async def execute_batch(self, statements: Sequence[tuple[P, Sequence[Any]]]) -> None:
-        """Apply statements on one partition, all or none, at LOCAL_QUORUM."""
+        """Apply statements at LOCAL_QUORUM in one round trip; those on one partition all or none."""
 
     def failure(self, error: Exception) -> Failure | None:
         """What an error of the driver means; None: it is none of the driver's."""

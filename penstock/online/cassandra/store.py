@@ -1,7 +1,7 @@
 """Values and the control plane in Cassandra, through one asyncio session per process."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
 from operator import attrgetter
@@ -11,6 +11,7 @@ import msgspec
 
 from penstock.config import CassandraSettings, Settings
 from penstock.contract.view_parts import Consistency
+from penstock.deadline import Deadline
 from penstock.errors import CorruptValue, StoreError
 from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
@@ -22,13 +23,18 @@ from penstock.registry.serving_state import ServicePointers
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
 
+# Cassandra warns of a batch of several keys from 5 KiB on, and refuses it from 50 on; what a row takes beside key and value.
+_BATCH_BYTES, _ROW_BYTES = 4096, 100
+
+# A node takes nothing of one key that is larger than half a segment of its commit log: 16 MiB, the embedded one 4.
+_MUTATION_BYTES = 2**21
+
 # acsylla forgets a request whose last connection a missing heartbeat closed: it then neither answers nor times out.
 _LOST_S = 1.0
 
-# A node takes no mutation larger than half its commit log's segment; the embedded node's are of 4 MiB, others' of 16 MiB.
-_BATCH_BYTES = 2**21
-
 _SHELF = "services"
+
+_key_of = attrgetter("key")
 
 Item = TypeVar("Item")
 
@@ -43,7 +49,7 @@ class CassandraStore:
     def __init__(self, session: Session[Any], settings: CassandraSettings, control: ControlStatements[Any]) -> None:
         self._session = session
         self._keyspace = settings.keyspace
-        self._keys_per_read = settings.keys_per_read
+        self._keys_per_read, self._keys_per_write = settings.keys_per_read, settings.keys_per_write
         self._read_timeout_s, self._timeout_s = settings.read_timeout_s, settings.request_timeout_s + _LOST_S
         self._control = control
         self._entities: dict[str, EntityStatements[Any]] = {}
@@ -81,50 +87,47 @@ class CassandraStore:
     ) -> list[Held]:
         statements = self._of(entity)
         found: dict[bytes, list[bytes | None]] = {key: [None] * len(slots) for key in keys}
-        if slots:
-            place = {slot: position for position, slot in enumerate(slots)}
+        if not slots or not keys:
+            return [found[key] for key in keys]
+        place = {slot: position for position, slot in enumerate(slots)}
 
-            async def read_some(some: Sequence[bytes]) -> None:
-                statement, named = (statements.read, some[0]) if len(some) == 1 else (statements.read_keys, some)
-                async with self._slots:
-                    rows = await self._session.read(statement, (named, slots), consistency)
-                for key, view, version, generation, value in rows:
-                    found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
+        async def read_some(some: Sequence[bytes]) -> None:
+            statement, named = (statements.read, some[0]) if len(some) == 1 else (statements.read_keys, some)
+            async with self._slots:
+                rows = await self._session.read(statement, (named, slots), consistency)
+            for key, view, version, generation, value in rows:
+                found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-            with self._typed_errors(f"reading {entity}"):
-                async with asyncio.timeout(self._read_timeout_s):
-                    await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
+        with self._typed_errors(f"reading {entity}"), Deadline(asyncio.get_running_loop().time() + self._read_timeout_s):
+            if len(keys) <= self._keys_per_read:
+                await read_some(keys)
+            else:
+                await _each(read_some, [keys[at : at + self._keys_per_read] for at in range(0, len(keys), self._keys_per_read)])
         return [found[key] for key in keys]
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         statements = self._of(entity)
         require_storable(entity, writes)
 
-        async def write_key(of_key: Sequence[Write]) -> None:
+        async def write_some(some: Sequence[Write]) -> None:
+            # What is of one key is one mutation, applied whole; several keys share the round trip and nothing else.
             try:
-                await self._apply([_write_of(statements, write) for write in of_key], f"writing {entity}")
+                await self._apply([_statement_of(statements, write) for write in some], f"writing {entity}")
             except StoreError as error:
-                size = sum(len(write.value or b"") for write in of_key)
-                raise type(error)(f"{error.message} (key {of_key[0].key.hex()[:80]}, {size:,} bytes)", hint=error.hint) from error
+                keys = list(dict.fromkeys(write.key.hex()[:80] for write in some))
+                size = sum(len(write.value or b"") for write in some)
+                named = f"key {keys[0]}" if len(keys) == 1 else f"{len(keys)} keys, {keys[0]} the first"
+                raise type(error)(f"{error.message} ({named}, {size:,} bytes)", hint=error.hint) from error
 
-        # Sorted, also so that neighbouring keys of a bulk write go to the same replicas.
-        by_key = groupby(sorted(writes, key=attrgetter("key")), key=attrgetter("key"))
-        await _each(write_key, [some for _, of_key in by_key for some in _batches(of_key)])
+        if writes:
+            await _each(write_some, _in_statements(writes, self._keys_per_write))
 
     async def intend(self, intent: Intent) -> None:
         row = (intent.view, intent.version, intent.generation, msgspec.json.encode(intent))
         await self._execute(self._control.intend, row, "writing a publication's intent")
 
     async def intent(self, view: str, version: int, generation: int) -> Intent | None:
-        rows = await self._execute(
-            self._control.intent,
-            (
-                view,
-                version,
-                generation,
-            ),
-            "reading a publication's intent",
-        )
+        rows = await self._execute(self._control.intent, (view, version, generation), "reading a publication's intent")
         try:
             return msgspec.json.decode(rows[0][0], type=Intent) if rows else None
         except msgspec.DecodeError as error:
@@ -140,15 +143,7 @@ class CassandraStore:
         await self._apply(rows, "recording a publication")
 
     async def publications(self, view: str, version: int) -> list[Publication]:
-        rows = await self._execute(
-            self._control.publications,
-            (
-                view,
-                version,
-            ),
-            "reading the ledger",
-            paged=True,
-        )
+        rows = await self._execute(self._control.publications, (view, version), "reading the ledger", paged=True)
         return [
             Publication(
                 view=view,
@@ -165,14 +160,7 @@ class CassandraStore:
         ]
 
     async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
-        await self._execute(
-            self._control.put_snapshot,
-            (
-                fingerprint,
-                document,
-            ),
-            "writing a registry snapshot",
-        )
+        await self._execute(self._control.put_snapshot, (fingerprint, document), "writing a registry snapshot")
 
     async def snapshot(self, fingerprint: str) -> bytes | None:
         rows = await self._execute(self._control.snapshot, (fingerprint,), "reading a registry snapshot")
@@ -213,24 +201,46 @@ class CassandraStore:
                 await self._session.execute_batch(statements)
 
 
-def _write_of(statements: EntityStatements[Any], write: Write) -> tuple[Any, Sequence[Any]]:
+def _statement_of(statements: EntityStatements[Any], write: Write) -> tuple[Any, Sequence[Any]]:
     if write.value is None:
         return statements.delete, (write.token, write.key, *write.slot)
     return statements.put, (write.key, *write.slot, write.value, write.token)
 
 
-def _batches(of_key: Iterable[Write]) -> Iterator[list[Write]]:
-    """A key's writes as few batches: each is of one partition, so one mutation, applied whole, in one round trip."""
-    batch: list[Write] = []
+def _in_statements(writes: Sequence[Write], keys: int) -> list[list[Write]]:
+    """Writes as batches: all of one key in one, unless a node would not take it; up to `keys` keys in one, as long as they are small."""
+    batches: list[list[Write]] = []
+    held, size = keys, 0
+    for _, of_key in groupby(sorted(writes, key=_key_of), key=_key_of):
+        mine = list(of_key)
+        own = sum(map(_bytes_of, mine))
+        if held < keys and size + own <= _BATCH_BYTES:
+            batches[-1] += mine
+            held, size = held + 1, size + own
+        elif own <= _MUTATION_BYTES:
+            batches.append(mine)
+            held, size = 1, own
+        else:
+            batches += _pieces(mine)
+            held = keys
+    return batches
+
+
+def _pieces(of_key: Sequence[Write]) -> Iterator[list[Write]]:
+    """A key's writes, as many in one as a node surely takes."""
+    piece: list[Write] = []
     size = 0
     for write in of_key:
-        bytes_of_it = len(write.key) + len(write.value or b"")
-        if batch and size + bytes_of_it > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(write)
-        size += bytes_of_it
-    yield batch
+        size += _bytes_of(write)
+        if piece and size > _MUTATION_BYTES:
+            yield piece
+            piece, size = [], _bytes_of(write)
+        piece.append(write)
+    yield piece
+
+
+def _bytes_of(write: Write) -> int:
+    return len(write.key) + len(write.value or b"") + _ROW_BYTES
 
 
 async def _each(do: Callable[[Item], Awaitable[None]], items: Sequence[Item]) -> None:
