@@ -107,13 +107,24 @@ class JoinSettings(Section):
 
 class CassandraSettings(Section):
     mode: Literal["embedded", "external"] = Field("embedded", description="embedded: a node of ours; external: a cluster of yours")
+    driver: Literal["acsylla", "cassandra-driver"] = Field(
+        "acsylla", description="the client; cassandra-driver: where acsylla has no wheel, at about five times the CPU per read"
+    )
     contact_points: tuple[str, ...] = Field(("127.0.0.1",), description="external: addresses")
     port: int = Field(9042, ge=1, le=65535, description="CQL port; embedded: the preferred one, another is taken if it is busy")
     local_datacenter: str = Field("dc1", description="data centre this process reads from")
     keyspace: str = Field("penstock", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="keyspace of everything online")
-    replication_factor: int = Field(1, ge=1, description="used when the keyspace is created")
+    replication_factor: int = Field(1, ge=1, description="replicas in local_datacenter, used when the keyspace is created")
+    replication: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="several data centres: replicas of each, in place of replication_factor"
+    )
     username: str | None = Field(None, description="null: no authentication")
     password: Secret | None = Field(None, description="env:NAME or file:PATH")
+    tls_ca: str | None = Field(None, description="PEM file of the authorities that sign the nodes' certificates; null: no TLS")
+    tls_certificate: Secret | None = Field(None, description="env:NAME or file:PATH of our PEM certificate, where nodes ask for one")
+    tls_key: Secret | None = Field(None, description="env:NAME or file:PATH of its PEM key")
+    tls_verify_host: bool = Field(True, description="a node's certificate must name the IP address it is reached at")
+    secure_connect_bundle: str | None = Field(None, description="Astra's zip file, in place of contact_points, port and tls_*")
     request_timeout_s: float = Field(5.0, gt=0, description="seconds one statement may take")
     read_timeout_s: float = Field(1.0, gt=0, description="seconds one read of values may take")
     hedge_ms: int = Field(10, ge=0, description="milliseconds after which a read is sent to one more replica; 0: never")
@@ -123,6 +134,18 @@ class CassandraSettings(Section):
     data: str = Field("var/cassandra", description="embedded: data folder")
     heap: str = Field("384M", description="embedded: JVM heap")
     small: bool = Field(True, description="embedded: little memory and a quick start; false: for load, with a heap of 1G or more")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together; give both or neither")
+        if self.tls_certificate is not None and self.tls_ca is None:
+            raise ValueError("tls_certificate without tls_ca; without an authority to trust there is no TLS")
+        if self.secure_connect_bundle is not None and self.tls_ca is not None:
+            raise ValueError("secure_connect_bundle holds its own certificates; leave tls_* out")
+        if self.replication and self.local_datacenter not in self.replication:
+            raise ValueError(f"replication has no '{self.local_datacenter}', which is local_datacenter: reads would find no replica")
+        return self
 
 
 class JwtSettings(Section):

@@ -15,6 +15,7 @@ from time import monotonic
 from benchmarks.serving.items import KEY
 from benchmarks.serving.processes import ROOT, await_ready
 from penstock.config import Settings, load_settings
+from penstock.contract.view_parts import Consistency
 from penstock.online.cassandra import CassandraStore
 from penstock.online.codec import encode_key
 from penstock.online.store import Held, Slot
@@ -29,10 +30,10 @@ class Counted(CassandraStore):
     file: Path
     moments: list[float]
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         if self.key in keys:
             self.moments.append(monotonic())
-        return await super().read(entity, keys, slots)
+        return await super().read(entity, keys, slots, *consistency)
 
     async def close(self) -> None:
         self.file.write_text(json.dumps(self.moments), encoding="utf-8")

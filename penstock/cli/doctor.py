@@ -1,5 +1,6 @@
 """`penstock doctor`: what this machine and this project lack."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ import typer
 from rich.text import Text
 
 from penstock.cli.screen import out
+from penstock.clock import SystemClock, to_micros
 from penstock.config import Settings, load_settings
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, StoreUnavailable
+from penstock.online.cassandra.failures import NotAllowed
+from penstock.online.cassandra.probe import probe_write_tokens
 from penstock.registry.project import load_project
 from penstock.runtime.doctor import Finding, examine, from_error
+from penstock.runtime.node_status import cassandra_endpoint, node_status
 
 _STYLE = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -57,12 +62,30 @@ def definitions(settings: Settings, package: str = "feature_assets") -> Finding:
     return Finding("definitions", "ok", f"{len(project.views)} feature view(s) and {len(project.services)} feature service(s) in {package}")
 
 
+def write_tokens(settings: Settings) -> Finding:
+    """Whether Cassandra orders writes by our tokens; tried with a row that is removed again."""
+    subject, later = "write tokens", "run this again with the role that publishes"
+    try:
+        tried = asyncio.run(probe_write_tokens(*cassandra_endpoint(settings), settings, to_micros(SystemClock().now())))
+    except StoreUnavailable as error:
+        return Finding(subject, "warning", f"not tried: {error.message}", "see the finding on Cassandra")
+    except NotAllowed as error:
+        return Finding(subject, "warning", f"not tried: {error.message}", later)
+    except Exception as error:
+        return from_error(subject, error)
+    if not tried:
+        return Finding(subject, "ok", "not tried: there are no tables yet; the first publication makes them, or `penstock online ddl`")
+    return Finding(subject, "ok", "the greater one wins, whenever it is written")
+
+
 def _findings(deep: bool) -> Iterator[Finding]:
     settings, finding = settings_of(Path())
     yield finding
     if settings is not None:
         yield definitions(settings)
     yield from examine(settings, deep=deep)
+    if settings is not None and (settings.cassandra.mode == "external" or node_status(settings).running):
+        yield write_tokens(settings)
 
 
 def _show(finding: Finding) -> None:

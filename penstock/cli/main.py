@@ -30,6 +30,7 @@ COMMANDS = (
     "keys",
     "gateway",
     "node",
+    "online",
     "jars",
 )
 

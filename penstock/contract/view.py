@@ -11,7 +11,7 @@ from penstock.contract.entity import Entity
 from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
 from penstock.contract.source import Source
-from penstock.contract.view_parts import Degradation, Feature, FreshnessSla, Readiness, fail
+from penstock.contract.view_parts import Consistency, Degradation, Feature, FreshnessSla, Readiness, fail
 from penstock.dtypes import NUMERIC_DTYPES
 from penstock.errors import ContractError
 
@@ -50,6 +50,8 @@ class FeatureView:
         freshness: how old the newest complete data may be.
         dense: a row at every step while the entity is active, not only where a value changed.
         if_unavailable: what readers get when the store cannot answer.
+        consistency: how many replicas a read hears. `local_one` is cheaper and answers while one replica does, but may give
+            an older value after a node failed; of views read together the strongest counts.
         status: how far it is.
         description: one sentence for people.
 
@@ -74,6 +76,7 @@ class FeatureView:
     delay: timedelta = field(default=timedelta(0), kw_only=True)
     dense: bool = field(default=False, kw_only=True)
     if_unavailable: Degradation = field(default=fail(), kw_only=True)
+    consistency: Consistency | str = field(default=Consistency.LOCAL_QUORUM, kw_only=True)
     status: Readiness = field(default=Readiness.EXPERIMENTAL, kw_only=True)
     description: str = field(default="", kw_only=True)
 
@@ -103,6 +106,9 @@ class FeatureView:
         require_unique([*self.entity.join_keys, *(f.name for f in self.features)], f"{where}: columns")
         require_not_reserved((f.name for f in self.features), where)
         self._check_times(where)
+        if self.consistency not in tuple(Consistency):
+            raise ContractError(f"{where}: consistency={self.consistency!r}; it is one of {', '.join(map(repr, map(str, Consistency)))}")
+        object.__setattr__(self, "consistency", Consistency(self.consistency))
 
     def _sources(self, where: str) -> tuple[Source, ...]:
         if self.rows is not None:

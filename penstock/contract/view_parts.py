@@ -1,4 +1,4 @@
-"""The parts a feature view is made of: a feature, a freshness SLA, a degradation, a readiness."""
+"""The parts a feature view is made of: a feature, a freshness SLA, a degradation, a readiness, a consistency."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -121,3 +121,12 @@ class Readiness(StrEnum):
     CANARY = "canary"
     PRODUCTION = "production"
     DEPRECATED = "deprecated"
+
+
+class Consistency(StrEnum):
+    """How many replicas of a value a reader hears, strongest first."""
+
+    LOCAL_QUORUM = "local_quorum"
+    """Most of the replicas in the reader's data centre: what was published is read."""
+    LOCAL_ONE = "local_one"
+    """One: answered while one replica is there, and with an older value if it missed a publication."""

@@ -5,9 +5,10 @@ from datetime import date
 
 import msgspec
 
+from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.ledger import Intent, Publication, view_version_of
-from penstock.online.store import Held, Slot, Write
+from penstock.online.store import Held, Slot, Write, require_storable
 from penstock.registry.serving_state import ServicePointers
 
 _Cell = tuple[int, bool, bytes]
@@ -33,7 +34,10 @@ class MemoryStore:
         for entity in entities:
             self._cells.setdefault(entity, {})
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(
+        self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency = Consistency.LOCAL_QUORUM
+    ) -> list[Held]:
+        del consistency  # there is one copy
         cells = self._of(entity)
         none: _Cell = (0, True, b"")
         held = [[cells.get((key, slot), none) for slot in slots] for key in keys]
@@ -41,6 +45,7 @@ class MemoryStore:
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         cells = self._of(entity)
+        require_storable(entity, writes)
         for write in writes:
             cell: _Cell = (write.token, write.value is None, write.value or b"")
             cells[write.key, write.slot] = max(cell, cells.get((write.key, write.slot), cell))

@@ -1,8 +1,10 @@
 """What every online store promises. The docstrings are the semantics; `tests/online/contract.py` holds stores to them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from penstock.contract.view_parts import Consistency
+from penstock.errors import StoreError
 from penstock.online.ledger import Intent, Publication
 from penstock.registry.serving_state import ServicePointers
 
@@ -31,6 +33,25 @@ class Write(NamedTuple):
     value: bytes | None
 
 
+MAX_VALUE_BYTES = 2**20
+"""The largest value a store takes. Cassandra takes larger ones, slowly; a node refuses a whole write of half its commit log's segment."""
+
+
+def require_storable(entity: str, writes: Iterable[Write]) -> None:
+    """Refuse values larger than MAX_VALUE_BYTES before any is written.
+
+    Raises:
+        StoreError: names the key, the view and the size.
+    """
+    for write in writes:
+        if write.value is not None and len(write.value) > MAX_VALUE_BYTES:
+            raise StoreError(
+                f"writing {entity}: the value of {write.slot.view}@{write.slot.version} of key {write.key.hex()[:80]} takes"
+                f" {len(write.value):,} bytes; at most {MAX_VALUE_BYTES:,} are stored",
+                hint="split the view, or bound the length of its lists and texts",
+            )
+
+
 Held: TypeAlias = Sequence[bytes | None]
 """What a key holds: one value per slot asked for, or None."""
 
@@ -45,13 +66,20 @@ class OnlineStore(Protocol):
     async def prepare(self, entities: Sequence[str]) -> None:
         """Make room for the values of these entities; done already is no error. Must precede reads and writes."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
-        """For each key, in order, its value in each of `slots`, in order; None: absent or deleted. Slots are distinct."""
+    async def read(
+        self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency = Consistency.LOCAL_QUORUM
+    ) -> list[Held]:
+        """For each key, in order, its value in each of `slots`, in order; None: absent or deleted. Slots are distinct.
+
+        At LOCAL_QUORUM it is what the newest write that returned left. At LOCAL_ONE it may be what an earlier one left, or
+        nothing, after a replica was away; it answers while one replica does.
+        """
 
     async def write(self, entity: str, writes: Sequence[Write]) -> None:
         """Put and delete values. Of two writes to one (key, slot) the greater token wins in whatever order they
         arrive; of equal tokens a delete wins, then the greater value by bytes. When it returns, all are readable;
-        when it raises, each key holds its old or its new value."""
+        when it raises, each (key, slot) holds its old or its new value. A value larger than MAX_VALUE_BYTES is a
+        `StoreError`, and nothing is written."""
 
     async def intend(self, intent: Intent) -> None:
         """Keep what a publication is about to write, in place of the intent before it of that fill of the view version."""

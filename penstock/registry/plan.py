@@ -33,6 +33,7 @@ _MEANS = {
     "fingerprint": _COMPUTED,
     "schema_id": _REFUSED,
     "ttl_us": "values expire at another age, online and in training",
+    "consistency": "reads hear another number of replicas: at local_one they may give an older value after a node failed",
     "contract": "clients that pinned the old contract get ContractMismatch",
 }
 

@@ -14,6 +14,7 @@ from penstock.clock import MICROSECOND
 from penstock.contract.fingerprint import digest, schema_id, transformation_fingerprint
 from penstock.contract.service import FeatureService
 from penstock.contract.view import FeatureView
+from penstock.contract.view_parts import Consistency
 from penstock.errors import RegistryError
 from penstock.registry.project import Project
 
@@ -64,7 +65,9 @@ class DegradationEntry(msgspec.Struct, frozen=True, kw_only=True):
     then: Literal["default", "drop", "fail"]
 
 
-class ViewEntry(msgspec.Struct, frozen=True, kw_only=True):
+class ViewEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A view; what is as it is by default is left out, so that what is added later changes no fingerprint."""
+
     name: str
     version: int
     entity: str
@@ -80,6 +83,7 @@ class ViewEntry(msgspec.Struct, frozen=True, kw_only=True):
     if_unavailable: DegradationEntry
     status: str
     description: str
+    consistency: Consistency = Consistency.LOCAL_QUORUM
 
     @property
     def ref(self) -> str:
@@ -246,6 +250,7 @@ def _view_entry(view: FeatureView) -> ViewEntry:
         ),
         status=str(view.status),
         description=view.description,
+        consistency=Consistency(view.consistency),
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Protocol
 
+from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.store import Held, Slot
 
@@ -24,7 +25,7 @@ _AGAIN_S = 0.25
 class Store(Protocol):
     """What the gateway reads of the online store."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]: ...
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> list[Held]: ...
 
 
 class Breaker:
@@ -46,7 +47,7 @@ class Breaker:
         """Nothing is read for requests."""
         return self._trying is not None
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> list[Held]:
         """As the store's own.
 
         Raises:
@@ -57,10 +58,10 @@ class Breaker:
         if not self._asked:
             self._since = self._now()
         elif self._asked >= _ASKED and self._now() - self._since >= _FOR_S:
-            self._open(entity, keys, slots)  # for those after this one: it may have been quiet since, and the store be back
+            self._open(entity, keys, slots, consistency)  # for those after this one: it may have been quiet since, and the store be back
         self._asked += 1
         try:
-            held = await self._store.read(entity, keys, slots)
+            held = await self._store.read(entity, keys, slots, consistency)
         except StoreError as error:
             if not isinstance(error, StoreUnavailable):
                 self._asked = 0
@@ -75,15 +76,15 @@ class Breaker:
             with suppress(asyncio.CancelledError):
                 await self._trying
 
-    def _open(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> None:
+    def _open(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> None:
         logger.warning("the online store gives no answer: requests are answered without it until it does")
-        self._trying = asyncio.create_task(self._try(entity, keys[:1], slots))
+        self._trying = asyncio.create_task(self._try(entity, keys[:1], slots, consistency))
         self._on_change(True)
 
-    async def _try(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> None:
+    async def _try(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> None:
         while True:
             try:
-                await self._store.read(entity, keys, slots)
+                await self._store.read(entity, keys, slots, consistency)
                 break
             except StoreUnavailable:
                 await asyncio.sleep(_AGAIN_S)

@@ -143,7 +143,7 @@ class NearCache:
         """What the store holds; nothing if it failed: refused or no answer, either way there is no value to judge."""
         read_at = self._now()  # before it is read: what was written meanwhile may not be in it
         try:
-            held = await self._store.read(read.entity, keys, read.slots)
+            held = await self._store.read(read.entity, keys, read.slots, read.consistency)
         except StoreError:
             return {}
         known = {key: Known([decode(value) for value in values]) for key, values in zip(keys, held, strict=True)}

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 from prometheus_client import Counter as Counts
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from penstock.contract.view_parts import Consistency
 from penstock.online.store import Held, Slot
 from penstock.registry.serving_state import ServingState
 from penstock.serving.breaker import Store
@@ -141,9 +142,9 @@ class _Timed:
         self._reader = reader
         self._seconds = seconds
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> list[Held]:
         start = perf_counter()
         try:
-            return await self._reader.read(entity, keys, slots)
+            return await self._reader.read(entity, keys, slots, consistency)
         finally:
             self._seconds.observe(perf_counter() - start)

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from penstock.clock import from_micros
+from penstock.contract.view_parts import Consistency
 from penstock.errors import ContractMismatch, UnknownFeature, UnknownService
 from penstock.online.store import Slot
 from penstock.registry.serving_state import ServingState
@@ -115,6 +116,7 @@ class Read:
         slots: of the views.
         fresh_s: how long, in seconds, a cache may serve what it read: the smallest `freshness.read` of the views.
         is_held: whether a cache holds it, to serve it so long or when the store fails.
+        consistency: the strongest of the views.
     """
 
     entity: str
@@ -122,6 +124,7 @@ class Read:
     slots: tuple[Slot, ...]
     fresh_s: float
     is_held: bool
+    consistency: Consistency = Consistency.LOCAL_QUORUM
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,8 @@ class ServicePlan:
             fresh_us = min(view.view.freshness.read_us for view in views)
             may_be_stale = any(view.view.if_unavailable.stale_up_to_us is not None for view in views)
             slots = tuple(dict.fromkeys(view.slot for view in views))
-            reads.append(Read(entity, keys, slots, fresh_us / 1_000_000, is_held=fresh_us > 0 or may_be_stale))
+            strongest = min((view.view.consistency for view in views), key=list(Consistency).index)
+            reads.append(Read(entity, keys, slots, fresh_us / 1_000_000, fresh_us > 0 or may_be_stale, strongest))
         return tuple(reads)
 
     @cached_property

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from penstock.contract.view_parts import Consistency
 from penstock.online.store import Held, Slot
 from penstock.serving.breaker import Store
 from penstock.serving.http import Receive, Scope, Send, header
@@ -97,15 +98,15 @@ class _Traced:
     def __init__(self, store: Store, tracer: trace.Tracer) -> None:
         self._store, self._tracer = store, tracer
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], consistency: Consistency) -> list[Held]:
         if not trace.get_current_span().is_recording():  # a value read again in the background, a try of the breaker
-            return await self._store.read(entity, keys, slots)
+            return await self._store.read(entity, keys, slots, consistency)
         with self._tracer.start_as_current_span(
             "online read", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
         ) as span:
             span.set_attributes({"penstock.entity": entity, "penstock.keys": len(keys), "penstock.views": len(slots)})
             try:
-                return await self._store.read(entity, keys, slots)
+                return await self._store.read(entity, keys, slots, consistency)
             except Exception as error:
                 span.set_status(StatusCode.ERROR, type(error).__name__)
                 raise

@@ -34,6 +34,7 @@ from penstock.contract import (
     total,
 )
 from penstock.contract.fingerprint import schema_id, transformation_fingerprint
+from penstock.contract.view_parts import Consistency
 from penstock.errors import ContractError
 from penstock.registry.project import Project
 from penstock.registry.snapshot import compile_snapshot, load_snapshot
@@ -281,3 +282,11 @@ def test_a_project_refuses_two_things_of_one_name() -> None:
         Project("shop", (view(), view()), ())
     with pytest.raises(ContractError, match="which no feature file defines"):
         Project("shop", (), (FeatureService("spend", views=[view()], owner="ml"),))
+
+
+def test_a_view_reads_at_a_local_quorum_unless_it_says_one() -> None:
+    assert view().consistency is Consistency.LOCAL_QUORUM
+    assert view(consistency="local_one").consistency is Consistency.LOCAL_ONE
+    assert transformation_fingerprint(view(consistency="local_one")) == transformation_fingerprint(view())  # no value changes
+    with pytest.raises(ContractError, match="consistency='one'; it is one of 'local_quorum', 'local_one'"):
+        view(consistency="one")

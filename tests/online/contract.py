@@ -10,9 +10,10 @@ from itertools import permutations
 import msgspec
 import pytest
 
+from penstock.contract.view_parts import Consistency
 from penstock.errors import PublicationError, StoreError
 from penstock.online.ledger import Intent, Publication
-from penstock.online.store import OnlineStore, Slot, Write
+from penstock.online.store import MAX_VALUE_BYTES, OnlineStore, Slot, Write
 from penstock.registry.serving_state import Pointer, ServicePointers
 
 DELAYS = Slot("delays", 1, 1)
@@ -95,6 +96,8 @@ async def check_slots_are_apart(store: OnlineStore) -> None:
     assert await held(store, b"slots", *slots) == [repr(slot).encode() for slot in slots]
     assert await held(store, b"slots", *slots[::-2]) == [repr(slot).encode() for slot in slots[::-2]], "in the order asked"
     assert await held(store, b"slots", Slot("delays", 2, 2)) == [None]
+    (one,) = await store.read("airport", [b"slots"], slots, Consistency.LOCAL_ONE)
+    assert list(one) == [repr(slot).encode() for slot in slots], "of one replica that missed nothing the same"
     await store.write("airport", [Write(b"slots", DELAYS, 11, None)])
     assert await held(store, b"slots", DELAYS, WEATHER) == [None, repr(WEATHER).encode()], "a delete is of its slot alone"
     assert list((await store.read("carrier", [b"slots"], slots))[0]) == [None] * len(slots), "entities are apart"
@@ -125,6 +128,15 @@ async def check_big_values(store: OnlineStore) -> None:
     assert [list(one) for one in found] == [[big[:6000]] * 2] * 30
     await store.write("airport", [Write(b"empty", DELAYS, 10, b"")])
     assert await held(store, b"empty", DELAYS) == [b""]
+
+    largest = b"x" * MAX_VALUE_BYTES
+    slots = [Slot("delays", 1, generation) for generation in range(1, 6)]
+    await store.write("airport", [Write(b"largest", slot, 10, largest) for slot in slots])  # more of one key than a node takes at once
+    assert await held(store, b"largest", *slots) == [largest] * 5
+    refused = [Write(b"beside", DELAYS, 10, b"v"), Write(b"\x0a\x0b", WEATHER, 10, largest + b"x")]
+    with pytest.raises(StoreError, match=r"the value of weather@1 of key 0a0b takes 1,048,577 bytes; at most 1,048,576"):
+        await store.write("airport", refused)
+    assert await held(store, b"beside", DELAYS) == [None], "of a call that is refused for its size nothing is written"
 
 
 def publication(day: int, attempt: int, *, generation: int = 1, version: int = 1, readable_at_us: int = 1_000) -> Publication:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from penstock.clock import to_micros
 from penstock.errors import CorruptValue, InvalidEntity, PublicationError
 from penstock.online.codec import MAX_KEY_BYTES, decode_key, decode_value, encode_key, encode_value, possible_checksums, write_token
+from tests.online.keys import ALIKE, Parts
+from tests.online.keys import identity as alike
 
 UTF8 = st.text(st.characters(exclude_categories=("Cs",)))
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -44,6 +46,11 @@ def identity(parts: list[tuple[str, object]]) -> list[tuple[str, object]]:
 def test_two_keys_are_equal_in_bytes_exactly_when_they_are_equal(one: list[tuple[str, object]], other: list[tuple[str, object]]) -> None:
     assert (key_of(one) == key_of(other)) == (identity(one) == identity(other))
     assert key_of(one) == key_of(list(one))
+
+
+@given(st.lists(ALIKE, max_size=40))
+def test_keys_that_are_nearly_alike_never_share_bytes(keys: list[Parts]) -> None:
+    assert len({key_of(parts) for parts in keys}) == len({alike(parts) for parts in keys})
 
 
 @given(KEYS)

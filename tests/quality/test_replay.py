@@ -13,6 +13,7 @@ from penstock.clock import FixedClock, from_micros, to_micros
 from penstock.config import GatewaySettings, Settings
 from penstock.contract import Degradation, Entity, Feature, FeatureService, FreshnessSla
 from penstock.contract.fingerprint import schema_id
+from penstock.contract.view_parts import Consistency
 from penstock.errors import ReplayError, StoreUnavailable
 from penstock.offline.lake import Lake
 from penstock.offline.registry_log import log_snapshot
@@ -228,7 +229,7 @@ def test_what_a_cache_held_no_longer_than_its_view_allows_is_no_fault(served: Se
 class Down:
     """A store that does not answer."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         raise StoreUnavailable("down")
 
 

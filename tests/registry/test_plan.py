@@ -12,7 +12,7 @@ from penstock.offline.lake import Lake
 from penstock.offline.registry_log import find_snapshot, log_snapshot, snapshots
 from penstock.registry.plan import diff
 from penstock.registry.project import Project
-from penstock.registry.snapshot import Snapshot, compile_snapshot
+from penstock.registry.snapshot import Snapshot, compile_snapshot, load_snapshot
 from tests.world import MONDAY, view_of_orders
 
 
@@ -75,3 +75,13 @@ def test_the_history_holds_each_published_snapshot_once_until_it_changes(tmp_pat
     assert find_snapshot(known, second.fingerprint[:6]) == second
     with pytest.raises(RegistryError, match="0 published snapshots have a fingerprint that begins with 'nope'"):
         find_snapshot(known, "nope")
+
+
+def test_a_view_that_chooses_no_consistency_is_described_as_before_there_was_a_choice() -> None:
+    plain, one = snapshot(), snapshot(consistency="local_one")
+    assert b"consistency" not in plain.to_json()
+    assert b'"consistency":"local_one"' in one.to_json()
+    assert [load_snapshot(each.to_json()) for each in (plain, one)] == [plain, one]
+    ((what, field, means),) = said(plain, one)
+    assert (what, field) == ("feature view last_order@1", "consistency")
+    assert "older value after a node failed" in means

@@ -523,8 +523,8 @@ def deep_spark(**variables: str) -> dict[str, str]:
     """What `--deep` finds of Spark in this project, asked as a user does."""
     command = [sys.executable, "-m", "penstock.cli.main", "doctor", "--deep", "--json"]
     result = subprocess.run(command, cwd=ROOT, env={**ENVIRONMENT, **variables}, capture_output=True, text=True, check=False)
-    found: dict[str, str] = json.loads(result.stdout)[-1]
-    return found
+    found: list[dict[str, str]] = json.loads(result.stdout)
+    return next(finding for finding in found if finding["subject"] == "Spark")
 
 
 @pytest.mark.real

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.store import Held, Slot
 from penstock.serving import breaker as module
@@ -21,7 +22,7 @@ class Store:
         self.asked = 0
         self.woken = asyncio.Event()
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         self.asked += 1
         if self.how == "hangs":
             await self.woken.wait()
@@ -40,7 +41,7 @@ class World:
     async def ask(self, *, wait_s: float | None = None) -> str:
         try:
             async with asyncio.timeout(wait_s):
-                await self.breaker.read("carrier", [b"a", b"b"], SLOTS)
+                await self.breaker.read("carrier", [b"a", b"b"], SLOTS, Consistency.LOCAL_QUORUM)
         except StoreUnavailable as error:
             return "at once" if "being tried" in error.message else "no answer"
         except StoreError:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from penstock.clock import to_micros
 from penstock.config import GatewaySettings
 from penstock.contract import minutes
+from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreUnavailable, Unavailable
 from penstock.online.codec import Stored, encode_value
 from penstock.online.memory import MemoryStore
@@ -38,7 +39,7 @@ class Store:
         self.down = False
         self.gate: asyncio.Event | None = None
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         self.reads.append(list(keys))
         number = self.number
         if self.gate is not None:
@@ -251,7 +252,7 @@ def test_memory_is_bounded_and_what_is_asked_for_often_stays() -> None:
 class Wide(MemoryStore):
     """Answers with values of many sizes."""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         numbers = random.Random(len(keys))
         return [
             [encode_value(1, 0, n, [numbers.random() for _ in range(1 + n % 60)]) if n % 7 else None for _ in slots]

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from penstock.clock import MICROSECOND, to_micros
 from penstock.config import GatewaySettings
 from penstock.contract import FeatureView, hours, minutes
+from penstock.contract.view_parts import Consistency
 from penstock.errors import (
     ContractMismatch,
     InvalidEntity,
@@ -279,10 +281,12 @@ class Recording(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[tuple[str, list[bytes], list[Slot]]] = []
+        self.consistencies: list[tuple[str, Consistency]] = []
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         self.reads.append((entity, list(keys), list(slots)))
-        return await super().read(entity, keys, slots)
+        self.consistencies += [(entity, one) for one in consistency]
+        return await super().read(entity, keys, slots, *consistency)
 
 
 def test_an_entity_named_twice_is_read_once_and_answered_twice() -> None:
@@ -300,6 +304,28 @@ def test_an_entity_named_twice_is_read_once_and_answered_twice() -> None:
     assert (first.values[-1], second.values[-1]) == (151, None)
 
 
+def test_views_read_together_are_read_as_consistently_as_the_one_that_needs_most() -> None:
+    lower = [
+        msgspec.structs.replace(view, consistency=Consistency.LOCAL_ONE) if view.name in ("delays", "load") else view
+        for view in SNAPSHOT.views
+    ]
+    snapshot = msgspec.structs.replace(SNAPSHOT, views=lower)
+
+    async def run() -> list[tuple[str, Consistency]]:
+        store = Recording()
+        await serve_everything(store)
+        await point(store, SERVICES[0], NOON + minutes(1), snapshot=snapshot)
+        await ask(store, FeatureRequest(service="all_features", entities=[UA_1]))  # fleet is of a quorum, and of the same entity as delays
+        await ask(store, FeatureRequest(service="all_features", entities=[UA], features=[MEAN]))
+        return store.consistencies
+
+    assert asyncio.run(run()) == [
+        ("carrier", Consistency.LOCAL_QUORUM),
+        ("flight", Consistency.LOCAL_ONE),
+        ("carrier", Consistency.LOCAL_ONE),
+    ]
+
+
 def test_views_of_features_not_asked_for_are_not_read_and_need_no_key() -> None:
     async def run() -> Asked:
         store = MemoryStore()
@@ -314,10 +340,10 @@ class Failing(MemoryStore):
 
     failing = ""
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         if entity == self.failing:
             raise StoreError("refused")
-        return await super().read(entity, keys, slots)
+        return await super().read(entity, keys, slots, *consistency)
 
 
 def degraded(failing: str, request: FeatureRequest) -> Asked:

@@ -104,10 +104,10 @@ def test_a_key_json_has_no_type_for_is_text() -> None:
 
 def test_one_name_may_fail_while_the_other_is_served() -> None:
     class Fails(MemoryStore):
-        async def read(self, entity: str, keys: Any, slots: Any) -> Any:
+        async def read(self, entity: str, keys: Any, slots: Any, *consistency: Any) -> Any:
             if entity == "airport" and keys == [encode_key([("airport", "string")], ["LAX"])]:
                 raise StoreError("no answer")
-            return await super().read(entity, keys, slots)
+            return await super().read(entity, keys, slots, *consistency)
 
     (row,) = values(FLIGHT, store=Fails())
     assert (row["from_weather__wind"], row["to_weather__rain"]) == (11.0, 0.0)  # the default, in place of an answer

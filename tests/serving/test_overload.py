@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from penstock.config import GatewaySettings
+from penstock.contract.view_parts import Consistency
 from penstock.errors import Overloaded
 from penstock.online.memory import MemoryStore
 from penstock.online.store import Held, Slot
@@ -31,12 +32,12 @@ class Hanging(MemoryStore):
         self.reading = 0
         self.go = asyncio.Event()
 
-    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot]) -> list[Held]:
+    async def read(self, entity: str, keys: Sequence[bytes], slots: Sequence[Slot], *consistency: Consistency) -> list[Held]:
         self.reading += 1
         try:
             if self.hangs:
                 await self.go.wait()
-            return await super().read(entity, keys, slots)
+            return await super().read(entity, keys, slots, *consistency)
         finally:
             self.reading -= 1
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreUnavailable
 from penstock.online.memory import MemoryStore
 from penstock.serving.traces import Traces, exported_traces
@@ -154,7 +155,7 @@ def test_spans_are_sent_as_the_variables_say(
         await store.prepare(["carrier"])
 
         async def handle(*_: object) -> None:
-            await traces.reads(store).read("carrier", [b"key"], [])
+            await traces.reads(store).read("carrier", [b"key"], [], Consistency.LOCAL_QUORUM)
 
         async def nothing(*_: object) -> Any:
             raise AssertionError

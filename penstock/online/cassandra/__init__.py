@@ -1,4 +1,4 @@
-"""The online store on Apache Cassandra; the only place that knows a Cassandra driver."""
+"""The online store on Apache Cassandra; the only place that knows Cassandra's drivers."""
 
 from penstock.online.cassandra.store import CassandraStore
 

@@ -4,20 +4,17 @@ What exists is looked up first: a reader's role needs no right to create anythin
 that start together do not race to create one table, which Cassandra does not take well.
 """
 
-from collections.abc import Sequence
-
-import acsylla
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from penstock.config import CassandraSettings
-from penstock.online.cassandra.failures import typed_errors
-
-# A schema change waits for all nodes to agree; seconds on a busy cluster.
-_SCHEMA_TIMEOUT_S = 60.0
+from penstock.online.cassandra.failures import NotAllowed, typed_errors
+from penstock.online.cassandra.session import Session
 
 # Everything online of one project. The name comes from settings, which check it.
 CREATE_KEYSPACE = """
     CREATE KEYSPACE IF NOT EXISTS {keyspace}
-    WITH replication = {{'class': 'NetworkTopologyStrategy', '{local_datacenter}': {replication_factor}}}"""
+    WITH replication = {{'class': 'NetworkTopologyStrategy', {replicas}}}"""
 
 # Values of one entity: one partition per key, one row per fill of a view version. The value is one
 # cell because cells of one row can tear when two writes carry the same timestamp. Compaction L4 keeps
@@ -57,37 +54,72 @@ def entity_table(entity: str) -> str:
     return f"online_{entity}"
 
 
-async def create_control_tables(session: acsylla.Session, settings: CassandraSettings) -> None:
-    """Create the keyspace and the control tables that are not there."""
-    names = await _column(session, "SELECT keyspace_name FROM system_schema.keyspaces")
-    if settings.keyspace not in names:
-        await _change(
-            session,
-            CREATE_KEYSPACE.format(
-                keyspace=settings.keyspace, local_datacenter=settings.local_datacenter, replication_factor=settings.replication_factor
-            ),
-        )
-    await _create_missing(session, settings.keyspace, CONTROL_TABLES)
+def ddl(settings: CassandraSettings, entities: Iterable[str]) -> Iterator[str]:
+    """Every statement that makes what is online: keyspace, control tables, the entities' tables; each may be run again."""
+    yield _keyspace(settings)
+    for table, statement in _tables(entities).items():
+        yield statement.format(keyspace=settings.keyspace, table=table)
 
 
-async def create_entity_tables(session: acsylla.Session, keyspace: str, entities: Sequence[str]) -> None:
-    """Create the entities' tables that are not there. Names of entities are checked by the contract."""
+async def create_control_tables(session: Session[Any], settings: CassandraSettings) -> None:
+    """Create the keyspace and the control tables that are not there.
+
+    Raises:
+        StoreError: one is missing, and the role may not create it.
+    """
+    keyspace = settings.keyspace
+    if keyspace not in await _names(session, "SELECT keyspace_name FROM system_schema.keyspaces"):
+        await _create(session, f"keyspace '{keyspace}'", _keyspace(settings))
+    await _create_missing(session, keyspace, CONTROL_TABLES)
+
+
+async def create_entity_tables(session: Session[Any], keyspace: str, entities: Iterable[str]) -> None:
+    """Create the entities' tables that are not there. Names of entities are checked by the contract.
+
+    Raises:
+        StoreError: one is missing, and the role may not create it.
+    """
     await _create_missing(session, keyspace, {entity_table(entity): CREATE_ENTITY_TABLE for entity in entities})
 
 
-async def _create_missing(session: acsylla.Session, keyspace: str, tables: dict[str, str]) -> None:
-    there = await _column(session, "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?", keyspace)
+async def tables_of(session: Session[Any], keyspace: str) -> set[str]:
+    """The tables there are in a keyspace; none if it is not there."""
+    return await _names(session, f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{keyspace}'")  # noqa: S608
+
+
+def _keyspace(settings: CassandraSettings) -> str:
+    replicas = settings.replication or {settings.local_datacenter: settings.replication_factor}
+    placed = ", ".join(f"{_text(datacenter)}: {count}" for datacenter, count in replicas.items())
+    return CREATE_KEYSPACE.format(keyspace=settings.keyspace, replicas=placed)
+
+
+def _text(value: str) -> str:
+    quoted = value.replace("'", "''")
+    return f"'{quoted}'"
+
+
+def _tables(entities: Iterable[str]) -> dict[str, str]:
+    return {**CONTROL_TABLES, **{entity_table(entity): CREATE_ENTITY_TABLE for entity in entities}}
+
+
+async def _create_missing(session: Session[Any], keyspace: str, tables: dict[str, str]) -> None:
+    there = await tables_of(session, keyspace)
     for table, statement in tables.items():
         if table not in there:
-            await _change(session, statement.format(keyspace=keyspace, table=table))
+            await _create(session, f"table '{table}' of keyspace '{keyspace}'", statement.format(keyspace=keyspace, table=table))
 
 
-async def _column(session: acsylla.Session, query: str, *values: str) -> set[str]:
-    with typed_errors("reading the schema"):
-        rows = await session.execute(acsylla.create_statement(query, parameters=list(values)))
-        return {row.column_value_by_index(0) for row in rows}
+async def _names(session: Session[Any], query: str) -> set[str]:
+    with typed_errors(session.failure, "reading the schema"):
+        return {name for (name,) in await session.query(query)}
 
 
-async def _change(session: acsylla.Session, statement: str) -> None:
-    with typed_errors("changing the schema"):
-        await session.execute(acsylla.create_statement(statement, timeout=_SCHEMA_TIMEOUT_S))
+async def _create(session: Session[Any], what: str, statement: str) -> None:
+    try:
+        with typed_errors(session.failure, f"creating {what}"):
+            await session.query(statement)
+    except NotAllowed as error:
+        raise NotAllowed(
+            f"{what} is missing, and the role may not create it: {error.message}",
+            hint="let somebody who may run what `penstock online ddl` prints, in cqlsh",
+        ) from error

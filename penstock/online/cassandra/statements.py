@@ -1,17 +1,10 @@
 """Statements on data, prepared once: each is idempotent, because each write carries its own timestamp."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Generic, Self
 
-import acsylla
-
-from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import entity_table
-
-_PAGE_ROWS = 5000
-
-READING = "reading"
-"""The driver's profile of statements that read values: see `store.connect`."""
+from penstock.online.cassandra.session import P, Session
 
 # One key's values in the slots named; other views, versions and generations of the key stay unread.
 READ = """
@@ -51,6 +44,12 @@ INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, int
 # What the publication that was begun last was about to write.
 INTENT = "SELECT intent FROM {keyspace}.intents WHERE feature_view = ? AND version = ? AND generation = ?"
 
+# What `penstock doctor` writes and removes again, at tokens such as values are written at.
+PROBE_PUT = """
+    INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, 0, 0, ?) USING TIMESTAMP ?"""
+PROBE_DELETE = """
+    DELETE FROM {keyspace}.intents USING TIMESTAMP ? WHERE feature_view = ? AND version = 0 AND generation = 0"""
+
 # Keep a snapshot; the same fingerprint always has the same document.
 PUT_SNAPSHOT = "INSERT INTO {keyspace}.snapshots (fingerprint, document) VALUES (?, ?)"
 
@@ -65,74 +64,35 @@ POINTERS = "SELECT pointers FROM {keyspace}.services WHERE shelf = ?"
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A prepared statement."""
-
-    statement: acsylla.PreparedStatement
-    paged: bool
-    profile: str | None = None
-
-    def bind(self, *values: Any) -> acsylla.Statement:
-        """The statement with its values, ready to execute; safe to send twice."""
-        bound: acsylla.Statement = self.statement.bind(
-            list(values), page_size=_PAGE_ROWS if self.paged else None, execution_profile=self.profile
-        )
-        bound.set_is_idempotent(True)
-        return bound
-
-
-async def prepare(session: acsylla.Session, cql: str, *, paged: bool = False, profile: str | None = None, **names: str) -> Prepared:
-    """`cql` prepared, its names filled in."""
-    with typed_errors("preparing a statement"):
-        return Prepared(await session.create_prepared(cql.format(**names)), paged, profile)
-
-
-@dataclass(frozen=True)
-class EntityStatements:
+class EntityStatements(Generic[P]):
     """Statements on one entity's table."""
 
-    read: Prepared
-    read_keys: Prepared
-    put: Prepared
-    delete: Prepared
+    read: P
+    read_keys: P
+    put: P
+    delete: P
 
     @classmethod
-    async def of(cls, session: acsylla.Session, keyspace: str, entity: str) -> Self:
+    async def of(cls, session: Session[P], keyspace: str, entity: str) -> Self:
         table = entity_table(entity)
-
-        async def on_table(cql: str, profile: str | None = None) -> Prepared:
-            return await prepare(session, cql, profile=profile, keyspace=keyspace, table=table)
-
-        return cls(
-            read=await on_table(READ, READING),
-            read_keys=await on_table(READ_KEYS, READING),
-            put=await on_table(PUT),
-            delete=await on_table(DELETE),
-        )
+        prepared = [await session.prepare(cql.format(keyspace=keyspace, table=table)) for cql in (READ, READ_KEYS, PUT, DELETE)]
+        return cls(*prepared)
 
 
 @dataclass(frozen=True)
-class ControlStatements:
+class ControlStatements(Generic[P]):
     """Statements on the control tables."""
 
-    record: Prepared
-    publications: Prepared
-    intend: Prepared
-    intent: Prepared
-    put_snapshot: Prepared
-    snapshot: Prepared
-    set_pointers: Prepared
-    pointers: Prepared
+    record: P
+    publications: P
+    intend: P
+    intent: P
+    put_snapshot: P
+    snapshot: P
+    set_pointers: P
+    pointers: P
 
     @classmethod
-    async def of(cls, session: acsylla.Session, keyspace: str) -> Self:
-        return cls(
-            record=await prepare(session, RECORD, keyspace=keyspace),
-            publications=await prepare(session, PUBLICATIONS, paged=True, keyspace=keyspace),
-            intend=await prepare(session, INTEND, keyspace=keyspace),
-            intent=await prepare(session, INTENT, keyspace=keyspace),
-            put_snapshot=await prepare(session, PUT_SNAPSHOT, keyspace=keyspace),
-            snapshot=await prepare(session, SNAPSHOT, keyspace=keyspace),
-            set_pointers=await prepare(session, SET_POINTERS, keyspace=keyspace),
-            pointers=await prepare(session, POINTERS, paged=True, keyspace=keyspace),
-        )
+    async def of(cls, session: Session[P], keyspace: str) -> Self:
+        texts = (RECORD, PUBLICATIONS, INTEND, INTENT, PUT_SNAPSHOT, SNAPSHOT, SET_POINTERS, POINTERS)
+        return cls(*[await session.prepare(cql.format(keyspace=keyspace)) for cql in texts])
