@@ -10,8 +10,11 @@ A row is the ten values of one view of one entity. Paths:
     feast       `materialize` of Feast's local engine, from a Parquet file
 
 Tables are emptied before each run. Client CPU is that of this process and all below it (JVM and Python workers), node CPU
-is read two seconds after the last acknowledgement. The node is for load (G1, 1.2 GB) and syncs its commit log in batches
-before it acknowledges (ADR 0008); warm runs are the median of those after the first.
+is read two seconds after the last acknowledgement. The node is for load (G1, 1.2 GB) and has compiled its code: it has
+taken a few hundred thousand rows before. Warm runs are the median of those after the first.
+
+Everything is measured on a node that syncs its commit log before it acknowledges (`batch`, as embedded nodes are started,
+ADR 0008) and on one that syncs every ten seconds (`periodic`, Cassandra's default, as clusters with replicas have it).
 """
 
 import asyncio
@@ -19,8 +22,9 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -47,11 +51,14 @@ from penstock.publication.encode import Target, writes_of
 from penstock.publication.held_store import with_store
 from penstock.publication.paced import Patience, paced
 from penstock.publication.publish import ENCODE_AT_ONCE, publish, write_values
+from penstock.runtime import node_launch
 from penstock.runtime.node_status import cassandra_endpoint, node_status
 from penstock.runtime.nodes import node_down, node_up
 from penstock.runtime.spark import spark_session, stop_session
 
 _SETTLE_S = 2.0
+_WARM_ROWS = 300_000
+_LABELS = ("first", "warm")
 screen = Console(stderr=True)
 
 
@@ -61,6 +68,7 @@ class Cell:
 
     path: str
     run: str
+    commit_log: str
     views: int
     rows: int
     seconds: float
@@ -75,22 +83,25 @@ class Cell:
 class Bench:
     """A node for load, the store on it, and what was measured."""
 
-    def __init__(self, settings: Settings, entities: int) -> None:
-        self.entities, self.cells = entities, list[Cell]()
+    def __init__(self, settings: Settings, entities: int, commit_log: str) -> None:
+        self.entities, self.commit_log, self.cells = entities, commit_log, list[Cell]()
         self.connect = partial(CassandraStore.connect, *cassandra_endpoint(settings), settings)
         status = node_status(settings)
         assert status.pid is not None
-        self.port, self._node, self._settings = status.port, status.pid, settings
+        self.port, self.node, self._settings = status.port, status.pid, settings
 
-    def run(self, path: str, run: str, views: int, do: Callable[[], None], client: Callable[[], float] | None = None) -> None:
-        """Measure `do`, which writes that many views of all entities; `client`: CPU-seconds, where not this process's tree."""
+    def run(self, path: str, run: str, views: int, do: Callable[[], None]) -> None:
+        """Measure `do`, which writes that many views of all entities."""
         with_store(self.connect, self._empty)
-        rows, of_client = views * self.entities, client or _tree_cpu
-        node, cpu, begun = cpu_seconds(self._node), of_client(), time.monotonic()
+        node, cpu, begun = cpu_seconds(self.node), _tree_cpu(), time.monotonic()
         do()
-        seconds, cpu = time.monotonic() - begun, of_client() - cpu
+        seconds, cpu = time.monotonic() - begun, _tree_cpu() - cpu
         time.sleep(_SETTLE_S)
-        cell = Cell(path, run, views, rows, seconds, cpu / rows * 1e6, (cpu_seconds(self._node) - node) / rows * 1e6)
+        node, rows = cpu_seconds(self.node) - node, views * self.entities
+        self.add(Cell(path, run, self.commit_log, views, rows, seconds, cpu / rows * 1e6, node / rows * 1e6))
+
+    def add(self, cell: Cell) -> None:
+        """Keep and show what was measured."""
         self.cells.append(cell)
         screen.print(_line(cell))
 
@@ -132,8 +143,9 @@ def python_runs(bench: Bench, views: int, repeats: int) -> None:
         loop = asyncio.get_running_loop()
         for run in range(repeats):
             # In a thread, which gives its coroutine back to this loop: the session belongs to it.
-            label = "cold" if run == 0 else "warm"
-            measured = partial(bench.run, "python", label, views, lambda: asyncio.run_coroutine_threadsafe(write(), loop).result())
+            measured = partial(
+                bench.run, "python", _LABELS[run > 0], views, lambda: asyncio.run_coroutine_threadsafe(write(), loop).result()
+            )
             await asyncio.to_thread(measured)
         await store.close()
 
@@ -159,7 +171,7 @@ def spark_runs(bench: Bench, settings: Settings, folder: Path, views: int, repea
             assert written == bench.entities
 
     for run in range(repeats):
-        bench.run("spark", "cold" if run == 0 else "warm", views, write)
+        bench.run("spark", _LABELS[run > 0], views, write)
 
 
 def publish_runs(bench: Bench, settings: Settings, folder: Path, views: int, repeats: int) -> None:
@@ -176,24 +188,22 @@ def publish_runs(bench: Bench, settings: Settings, folder: Path, views: int, rep
             assert (done.written, len(done.rows)) == (bench.entities, 1)
 
     for run in range(repeats):
-        bench.run("publish", "cold" if run == 0 else "warm", views, partial(whole, run + 1))
+        bench.run("publish", _LABELS[run > 0], views, partial(whole, run + 1))
 
 
 def feast_run(bench: Bench, folder: Path, peers_folder: Path, views: int) -> None:
     """Feast on the same node, which is warm by now; its start, imports and registry are not counted."""
-    source, said = folder / "events.parquet", dict[str, float]()
+    source = folder / "events.parquet"
     columns = {("event_timestamp" if name == "event_time" else name): column for name, column in _columns(events(bench.entities))}
     pq.write_table(pa.table(columns), source, coerce_timestamps="us")
     python = peers(peers_folder)
-    line = [str(python), "-m", "benchmarks.publish.feast_materialize", str(folder / "feast"), str(bench.port), str(views), str(source)]
-
-    def materialize() -> None:
+    arguments = [folder / "feast", bench.port, views, source, bench.node]
+    line = [str(python), "-m", "benchmarks.publish.feast_materialize", *map(str, arguments)]
+    with screen.status("Feast materializes"):
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
-        said.update(json.loads(done.stdout.splitlines()[-1]))
-
-    bench.run("feast", "warm node", views, materialize, client=lambda: said.get("cpu", 0.0))
-    cell = bench.cells.pop()
-    bench.cells.append(Cell(cell.path, cell.run, views, cell.rows, said["seconds"], cell.client_cpu, cell.node_cpu))
+    said, rows = json.loads(done.stdout.splitlines()[-1]), views * bench.entities
+    cpu = [said[name] / rows * 1e6 for name in ("cpu", "node_cpu")]
+    bench.add(Cell("feast", "node warm", bench.commit_log, views, rows, said["seconds"], *cpu))
 
 
 def _columns(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
@@ -202,19 +212,42 @@ def _columns(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
 
 def _line(cell: Cell) -> str:
     return (
-        f"{cell.path}, {cell.run}: {cell.views} x {cell.rows // cell.views:,} rows in {cell.seconds:.1f} s, {cell.per_s:,.0f} rows/s,"
-        f" client {cell.client_cpu:.0f} µs, node {cell.node_cpu:.0f} µs"
+        f"{cell.path}, {cell.commit_log}, {cell.run}: {cell.views} x {cell.rows // cell.views:,} rows in {cell.seconds:.1f} s,"
+        f" {cell.per_s:,.0f} rows/s, client {cell.client_cpu:.0f} µs, node {cell.node_cpu:.0f} µs"
     )
 
 
 def summary(cells: list[Cell]) -> list[Cell]:
-    """Of each path and number of views: the first run, and the median of the later ones."""
+    """Of each path, commit log and number of views: the first run, and the median of the later ones."""
+    groups: dict[tuple[str, str, int, str], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.commit_log, cell.path, cell.views, cell.run), []).append(cell)
     found = []
-    for path, views, run in dict.fromkeys((cell.path, cell.views, cell.run) for cell in cells):
-        mine = [cell for cell in cells if (cell.path, cell.views, cell.run) == (path, views, run)]
-        middle = [median(getattr(cell, name) for cell in mine) for name in ("seconds", "client_cpu", "node_cpu")]
-        found.append(Cell(path, run if len(mine) == 1 else f"{run}, median of {len(mine)}", views, mine[0].rows, *middle))
+    for mine in groups.values():
+        middle = {name: median(getattr(cell, name) for cell in mine) for name in ("seconds", "client_cpu", "node_cpu")}
+        found.append(replace(mine[0], run=mine[0].run if len(mine) == 1 else f"{mine[0].run}, median of {len(mine)}", **middle))
     return found
+
+
+@contextmanager
+def node(folder: Path, commit_log: str) -> Iterator[Settings]:
+    """A node for load that syncs its commit log this way; down afterwards."""
+    settings = project(folder)
+    shipped = node_launch._TEMPLATES
+    if commit_log == "periodic":
+        # No setting of Penstock's, on purpose: without replicas it loses what it has acknowledged.
+        shutil.copytree(shipped, folder / "node", dirs_exist_ok=True)
+        written = (shipped / "cassandra.yaml").read_text(encoding="utf-8")
+        periodic = written.replace("commitlog_sync: batch", "commitlog_sync: periodic\ncommitlog_sync_period: 10s")
+        (folder / "node" / "cassandra.yaml").write_text(periodic, encoding="utf-8")
+        node_launch._TEMPLATES = folder / "node"
+    try:
+        node_up(settings)
+        yield settings
+    finally:
+        stop_session()
+        node_down(settings)
+        node_launch._TEMPLATES = shipped
 
 
 def main(
@@ -222,32 +255,51 @@ def main(
     folder: Annotated[Path, typer.Option(help="where node, lake and results are kept")] = Path("var/bench/publish"),
     peers_folder: Annotated[Path, typer.Option(help="where Feast is installed, or has been")] = Path("var/bench/serving"),
     repeats: Annotated[int, typer.Option(help="runs of each path")] = 4,
+    commit_logs: Annotated[str, typer.Option(help="how the node syncs")] = "batch,periodic",
     with_feast: Annotated[bool, typer.Option(help="measure Feast too")] = True,
 ) -> None:
     """Measure, and write the table and `results.json`."""
-    folder = folder.resolve()
-    settings = project(folder)
-    node_up(settings)
-    try:
-        bench = Bench(settings, entities)
-        for views in (2, VIEWS):
-            python_runs(bench, views, repeats)
-        spark_runs(bench, settings, folder, 2, repeats)
-        publish_runs(bench, settings, folder, 2, repeats)
-        stop_session()
-        if with_feast:
-            feast_run(bench, folder, peers_folder.resolve(), 2)
-    finally:
-        stop_session()
-        node_down(settings)
-    shown = summary(bench.cells)
-    runs = [{**asdict(cell), "features_per_s": cell.per_s * WIDTH} for cell in bench.cells]
+    folder, cells = folder.resolve(), list[Cell]()
+    for commit_log in commit_logs.split(","):
+        with node(folder / commit_log, commit_log) as settings:
+            bench = Bench(settings, entities, commit_log)
+            python_runs(bench, VIEWS, max(1, _WARM_ROWS // (VIEWS * entities)))  # warms the node
+            bench.cells.clear()
+            for views in (2, VIEWS):
+                python_runs(bench, views, repeats)
+            spark_runs(bench, settings, folder, 2, repeats)
+            publish_runs(bench, settings, folder, 2, repeats)
+            stop_session()  # its workers would spend CPU on heartbeats
+            if with_feast:
+                feast_run(bench, folder, peers_folder.resolve(), 2)
+            cells += bench.cells
+    runs = [{**asdict(cell), "features_per_s": cell.per_s * WIDTH} for cell in cells]
     (folder / "results.json").write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    table = Table("path", "run", "views", "rows", "s", "rows/s", "features/s", "client µs/row", "node µs/row", title="commit log: batch")
+    shown = summary(cells)
+    feast = {cell.commit_log: cell for cell in shown if cell.path == "feast"}
+    table = Table(
+        "commit log",
+        "path",
+        "run",
+        "views",
+        "s",
+        "rows/s",
+        "features/s",
+        "client µs/row",
+        "node µs/row",
+        "beside Feast: rows/s, client, node",
+    )
     for cell in shown:
         numbers = [f"{cell.per_s:,.0f}", f"{cell.per_s * WIDTH:,.0f}", f"{cell.client_cpu:,.0f}", f"{cell.node_cpu:,.0f}"]
-        table.add_row(cell.path, cell.run, str(cell.views), f"{cell.rows:,}", f"{cell.seconds:.1f}", *numbers)
-    Console(width=140).print(table)
+        table.add_row(cell.commit_log, cell.path, cell.run, str(cell.views), f"{cell.seconds:.1f}", *numbers, _beside(cell, feast))
+    Console(width=170).print(table)
+
+
+def _beside(cell: Cell, feast: dict[str, Cell]) -> str:
+    other = feast.get(cell.commit_log)
+    if other is None or other is cell:
+        return ""
+    return f"{cell.per_s / other.per_s:.0f}x, 1/{other.client_cpu / cell.client_cpu:.0f}, 1/{other.node_cpu / cell.node_cpu:.0f}"
 
 
 if __name__ == "__main__":
