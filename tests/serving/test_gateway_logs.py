@@ -134,7 +134,7 @@ def test_where_an_error_came_from_is_told_to_its_first_cause() -> None:
             raise ValueError("a secret")  # noqa: B904
     except ValueError as error:
         told = without_values(error)
-    assert told.count("test_logs.py") == 2
+    assert told.count("test_gateway_logs.py") == 2
     assert [line for line in told.splitlines() if not line.startswith(" ")] == ["ValueError", "caused by", "KeyError"]
 
 
