@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check bench-pit bench-serving bench-windows clean lock
+.PHONY: help setup demo dev test soak check bench-pit bench-publish bench-serving bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ check: $(READY) ## the fast part: formatting, types, layers, unit tests
 
 bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,flights,keys,skew,observed,scale)
 	@$(BIN)/python -m benchmarks.point_in_time.run $(if $(SETS),--sets $(SETS))
+
+bench-publish: $(READY) ## bulk publication beside Feast's materialize, on one Cassandra node
+	@$(BIN)/python -m benchmarks.publish.run
 
 bench-serving: $(READY) ## the gateway beside Feast's feature server under load, on one Cassandra node
 	@$(BIN)/python -m benchmarks.serving.run

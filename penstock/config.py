@@ -59,6 +59,9 @@ def _secret_ref(value: object) -> object:
     return SecretRef(reference=value)
 
 
+SignatureAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+_SAFE_URL = re.compile(r"https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/]")
+
 ROWS_PER_GROUP = 10_000
 """Rows of a row group of what Spark writes: of a day's file, sorted by key, a join reads those its keys are in."""
 
@@ -145,6 +148,27 @@ class CassandraSettings(Section):
         return self
 
 
+class JwtSettings(Section):
+    issuer: str | None = Field(None, min_length=1, description="whose tokens are accepted, their claim iss; null: no tokens, only API keys")
+    audience: str | None = Field(None, min_length=1, description="what their claim aud must name: this gateway")
+    jwks: str | None = Field(None, min_length=1, description="where the issuer's public keys are: an https:// URL, or a file")
+    algorithms: tuple[SignatureAlgorithm, ...] = Field(
+        ("RS256", "ES256"), min_length=1, description="what they may be signed with; never a shared secret"
+    )
+    services_claim: str = Field("penstock_services", min_length=1, description="the claim that lists the feature services granted")
+    leeway_s: float = Field(10.0, ge=0, le=300, description="seconds by which the issuer's clock may differ")
+    refresh_s: float = Field(300.0, ge=10, description="seconds between looks at the keys; a key not known is looked for sooner")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        lacking = [name for name in ("audience", "jwks") if getattr(self, name) is None]
+        if self.issuer is not None and lacking:
+            raise ValueError(f"tokens of an issuer need {' and '.join(lacking)} too")
+        if self.jwks is not None and "://" in self.jwks and not _SAFE_URL.match(self.jwks):
+            raise ValueError("jwks: keys that decide who is let in come over https://, or from a file")
+        return self
+
+
 class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
@@ -157,6 +181,10 @@ class GatewaySettings(Section):
     deadline_ms: int = Field(1000, ge=1, description="milliseconds an answer may take that names no x-deadline-ms")
     cache_mb: int = Field(64, ge=0, description="megabytes of values a process holds, for as long as views allow; 0: none")
     keys_file: str = Field("var/keys.json", description="hashes of the API keys and what each may read")
+    jwt: JwtSettings = JwtSettings()
+    log: Literal["text", "json"] = Field("text", description="what a line of the log is, for people or for machines")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug: also a line per refused request")
+    traces: bool = Field(False, description="spans by OpenTelemetry, sent as its OTEL_* variables say; needs penstock[otel]")
 
 
 class FeatureLogSettings(Section):

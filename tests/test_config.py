@@ -60,6 +60,12 @@ def test_a_clock_stands_still_where_the_settings_say_so(project: Path, monkeypat
         ("- 1", "expected sections"),
         ("a: b: c", "is not YAML"),
         ("cassandra: {keyspace: 'x; DROP'}", r"cassandra\.keyspace"),
+        ("gateway: {jwt: {issuer: 'https://x', jwks: k.json}}", r"gateway\.jwt: .*tokens of an issuer need audience too"),
+        ("gateway: {jwt: {issuer: 'https://x', audience: a}}", r"gateway\.jwt: .*tokens of an issuer need jwks too"),
+        ("gateway: {jwt: {jwks: 'http://login.example.test/jwks'}}", r"gateway\.jwt: .*come over https://, or from a file"),
+        ("gateway: {jwt: {jwks: 'http://localhost.example.test/'}}", r"gateway\.jwt: .*come over https://, or from a file"),
+        ("gateway: {jwt: {algorithms: [HS256]}}", r"gateway\.jwt\.algorithms\.0: Input should be 'RS256'"),
+        ("gateway: {jwt: {algorithms: [none]}}", r"gateway\.jwt\.algorithms\.0: Input should be 'RS256'"),
     ],
 )
 def test_a_wrong_setting_is_named(project: Path, layer: str, message: str) -> None:

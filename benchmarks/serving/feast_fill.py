@@ -37,12 +37,13 @@ entity_key_serialization_version: 3
 """
 
 
-def apply(repo: Path, port: int) -> FeatureStore:
+def apply(repo: Path, port: int, count: int = VIEWS, source_file: str = "data/none.parquet") -> FeatureStore:
+    """A Feast repository with `count` views, all over one file, and their tables."""
     (repo / "data").mkdir(parents=True, exist_ok=True)
     (repo / "feature_store.yaml").write_text(CONF.format(port=port))
     os.chdir(repo)
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
-    source = FileSource(path="data/none.parquet", timestamp_field="event_timestamp")
+    source = FileSource(path=source_file, timestamp_field="event_timestamp")
     views = [
         FeatureView(
             name=f"view_50_{n}",
@@ -51,7 +52,7 @@ def apply(repo: Path, port: int) -> FeatureStore:
             schema=[Field(name=f"f{n}_{k}", dtype=Float64) for k in range(WIDTH)],
             source=source,
         )
-        for n in range(VIEWS)
+        for n in range(count)
     ]
     store = FeatureStore(str(repo))
     store.registry.apply_entity(user, "bench")

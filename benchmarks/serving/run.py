@@ -155,10 +155,10 @@ class Server:
             "measure_s": seconds,
             "rate": rate,
         }
-        before = (_cpu(self._pid), _cpu(self._node))
+        before = (cpu_seconds(self._pid), cpu_seconds(self._node))
         line = [sys.executable, "-m", "benchmarks.serving.load"]
         done = subprocess.run(line, cwd=ROOT, input=json.dumps(plan), capture_output=True, text=True, check=True)
-        after = (_cpu(self._pid), _cpu(self._node))
+        after = (cpu_seconds(self._pid), cpu_seconds(self._node))
         said = json.loads(done.stdout)
         if set(said["statuses"]) != {"200"}:
             raise SystemExit(f"{self.name}: {said['statuses']}")
@@ -173,7 +173,7 @@ class Server:
         return cell
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """CPU-seconds of a process and its children, so far."""
     total = 0.0
     for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
@@ -184,9 +184,9 @@ def _cpu(pid: int) -> float:
 
 def idle(pid: int, seconds: float) -> float:
     """CPU-seconds a second of a process that nobody asks."""
-    before = _cpu(pid)
+    before = cpu_seconds(pid)
     sleep(seconds)
-    return (_cpu(pid) - before) / seconds
+    return (cpu_seconds(pid) - before) / seconds
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def feast(python: Path, repo: Path, node: int, workers: int) -> Iterator[Server]
             process.wait()
 
 
-def _peers(folder: Path) -> Path:
+def peers(folder: Path) -> Path:
     python = folder / "peers" / "bin" / "python"
     if not python.exists():
         with screen.status("installing Feast"):
@@ -252,7 +252,7 @@ def main(
 
 def _feast(folder: Path, node: NodeStatus, sizes: Sequence[int], seconds: float) -> list[Cell]:
     assert node.pid is not None
-    python, repo, cells = _peers(folder), folder / "feast", []
+    python, repo, cells = peers(folder), folder / "feast", []
     if not (repo / "filled").exists():
         with screen.status(f"writing {_FEAST_ENTITIES:,} entities into Feast's tables"):
             line = [str(python), str(HERE / "feast_fill.py"), str(repo), str(node.port), str(_FEAST_ENTITIES)]

@@ -17,7 +17,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
-from penstock.offline.commit import current_rows
 from penstock.online.ledger import Publication
 
 _ALL = "_all"
@@ -78,25 +77,29 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         )
     )
     known = rows.join(facts, ["event_date", "attempt"])
+    first = all(at == THIS for at in readable.values())  # nothing is readable yet: every key is touched, and never was before
     touched = known.where(F.col("_readable") == THIS).select(*keys).distinct()
-    mine = known.join(touched, keys, "left_semi").withColumn("_event_us", F.unix_micros("event_time"))
-    value = F.struct("_event_us", "attempt", F.struct(*[F.col(name) for name in view.feature_names]).alias("values"))
-    best = (
-        current_rows(mine, view)
-        .groupBy(*keys)
-        .agg(F.max(F.when(~F.col("retracted"), value)).alias("_best"), F.max("_event_us").alias("e_us"))
+    mine = known if first else known.join(touched, keys, "left_semi")
+    # Rows cross the network once, by key: both groupings below are of what then lies together.
+    row = F.struct("created_time", "row_digest", "retracted", "attempt", F.struct(*view.feature_names).alias("values"))
+    at_event = (
+        mine.repartition(*keys)
+        .groupBy(*keys, F.unix_micros("event_time").alias("_event_us"))
+        .agg(
+            F.max(row).alias("_row"),  # the row that counts, as `commit.current_rows` defines it
+            *([] if first else [F.min("_readable").alias("_first"), F.collect_set("_readable").alias("_readable")]),
+        )
     )
-    first = (
-        mine.join(best.select(*keys, "e_us"), keys)
-        .groupBy(*keys)
-        .agg(F.min(F.when(F.col("_event_us") == F.col("e_us"), F.col("_readable"))).alias("_first"))
-    )
-    revision = (
-        mine.join(first, keys)
-        .groupBy(*keys)
-        .agg(F.count_distinct(F.when(F.col("_readable") > F.col("_first"), F.col("_readable"))).alias("revision"))
-    )
-    return best.join(revision, keys).select(
+    alive = F.when(~F.col("_row.retracted"), F.struct("_event_us", "_row.attempt", "_row.values"))
+    best = F.max(alive).alias("_best")
+    if first:
+        per_key = at_event.groupBy(*keys).agg(best, F.max("_event_us").alias("e_us")).withColumn("revision", F.lit(0))
+    else:
+        newest = F.max(F.struct("_event_us", "_first")).alias("_newest")
+        per_key = at_event.groupBy(*keys).agg(best, newest, F.flatten(F.collect_list("_readable")).alias("_readable"))
+        later = F.filter("_readable", lambda at: at > F.col("_newest._first"))
+        per_key = per_key.withColumn("e_us", F.col("_newest._event_us")).withColumn("revision", F.size(F.array_distinct(later)))
+    return per_key.select(
         *view.entity.join_keys,
         F.col("_best._event_us").alias("event_time_us"),
         F.col("_best.attempt").alias("attempt"),

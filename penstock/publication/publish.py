@@ -36,7 +36,7 @@ from penstock.publication.held_store import HELD, Connect, with_store
 from penstock.publication.paced import Patience, paced, patiently
 
 SAMPLE = 20  # keys read back from what each Spark task wrote
-_ENCODE_AT_ONCE = 500  # rows: a few milliseconds in which nothing in flight is heard
+ENCODE_AT_ONCE = 500  # rows: a few milliseconds in which nothing in flight is heard
 _TRIES = 4
 
 
@@ -106,7 +106,7 @@ def publish(
             # Said before it is done: whoever comes after a run that ends here writes these values at these tokens first.
             begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing)
             with_store(connect, lambda store, begun=begun: store.intend(begun))  # type: ignore[misc]
-            written, deleted, read_back = _write(values, view, connect, generation, patience_s)
+            written, deleted, read_back = write_values(values, view, connect, generation, patience_s)
         # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
         readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(row.readable_at_us + 1 for row in mine)])
         complete_until = {(e.partition, e.attempt): e.complete_until for e in entries}
@@ -173,7 +173,12 @@ def _require_this_lake(view: FeatureView, online: Iterable[tuple[date, int]], en
         )
 
 
-def _write(values: DataFrame, view: FeatureView, connect: Connect, generation: int, patience_s: float) -> tuple[int, int, int]:
+def write_values(values: DataFrame, view: FeatureView, connect: Connect, generation: int, patience_s: float) -> tuple[int, int, int]:
+    """Write what was evaluated, from Spark's tasks; how many values were written, deleted and read back.
+
+    Raises:
+        PublicationError: the store failed, or a value read back is not the one written.
+    """
     counts = values.mapInArrow(
         _writer(Target.of(view, generation), connect, patience_s), "written bigint, deleted bigint, read_back bigint"
     )
@@ -205,8 +210,8 @@ def _writer(target: Target, connect: Connect, patience_s: float) -> Callable[[It
         written = deleted = 0
         async with paced(store, target.entity, patience) as writer:
             while batch is not None:
-                for start in range(0, batch.num_rows, _ENCODE_AT_ONCE):
-                    writes = writes_of(target, batch.slice(start, _ENCODE_AT_ONCE))
+                for start in range(0, batch.num_rows, ENCODE_AT_ONCE):
+                    writes = writes_of(target, batch.slice(start, ENCODE_AT_ONCE))
                     await writer.put(writes)
                     gone = sum(write.value is None for write in writes)
                     written, deleted = written + len(writes) - gone, deleted + gone

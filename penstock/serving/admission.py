@@ -7,11 +7,14 @@ A burst, and a store that pauses, are no overload: they are waited out, each req
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 from penstock.errors import Overloaded
+
+logger = logging.getLogger(__name__)
 
 _PER_REQUEST = 5  # what a request costs beside its entities, in entities: measured, see benchmarks/serving
 _LOOK_S, _ROUND_S = 0.002, 0.01  # an event loop that takes longer to come round has requests waiting in their sockets
@@ -19,6 +22,7 @@ _BURST_S = 0.1  # more than can be done in time is an overload once it lasts
 _CALM_S = 0.05  # a burst is over after so long without
 _PAUSE_S = 0.05  # while not one request ends for so long, there is no work that more requests would delay
 _WAITING = 10  # times as many, then, and no more
+_SAID_S = 10.0  # between lines of the log, while requests are turned away
 
 
 class Rounds:
@@ -58,7 +62,8 @@ class Admission:
         self.in_progress = 0
         self._at_most, self._now = at_most, now
         self._round_s = Rounds() if round_s is None else round_s
-        self._full_since = self._full_at = self._ended_at = now()
+        self._full_since = self._full_at = self._ended_at = self._say_at = now()
+        self._turned_away = 0
 
     def require_room(self) -> None:
         """Refuse before a request is read, if there is no room.
@@ -74,6 +79,7 @@ class Admission:
             self._full_since = now
         self._full_at = now
         if now - self._full_since > _BURST_S or self.in_progress >= _WAITING * self._at_most:
+            self._say(now)
             raise Overloaded("the gateway has more requests than it can answer in time", hint="ask again later, or run more workers")
 
     @contextmanager
@@ -86,3 +92,10 @@ class Admission:
         finally:
             self.in_progress -= size
             self._ended_at = self._now()
+
+    def _say(self, now: float) -> None:
+        self._turned_away += 1
+        if now >= self._say_at:
+            message = "more requests than can be answered in time: %d turned away since this was last said"
+            logger.warning(message, self._turned_away, extra={"turned_away": self._turned_away})
+            self._turned_away, self._say_at = 0, now + _SAID_S

@@ -6,9 +6,10 @@
     GET  /healthz               the process lives
     GET  /readyz                it knows what to serve; 503 until the control plane was read once
     GET  /metrics               Prometheus
+    GET  /openapi.json          this surface for machines; see `openapi`
 
-What serves values needs an API key, the others are open. A request may say with `X-Deadline-Ms` how long it can wait: what the store
-has not answered by then is answered as if it had failed. Everything is served under the state of the last look
+What serves values needs an API key or a token, the others are open. A request may say with `X-Deadline-Ms` how long it can wait: what
+the store has not answered by then is answered as if it had failed. Everything is served under the state of the last look
 at the control plane that succeeded, and goes on under it while the store is down.
 """
 
@@ -16,8 +17,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from importlib.metadata import version
 from time import perf_counter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
@@ -49,13 +51,19 @@ from penstock.serving.http import (
     send_reply,
     store_until,
 )
+from penstock.serving.logs import Complaints, without_values
 from penstock.serving.lookup import Answer, look_up
-from penstock.serving.messages import FeatureRequest, Layout
+from penstock.serving.messages import FeatureRequest, Health, Layout
 from penstock.serving.metrics import UNKNOWN, GatewayMetrics
+from penstock.serving.openapi import METHODS, SERVICE_PREFIX, describe_api, route_of
 from penstock.serving.plan import Planner
 from penstock.serving.replay_token import token_of
 from penstock.serving.responses import in_columns, in_rows
 from penstock.serving.state import StateKeeper
+
+if TYPE_CHECKING:  # imported where they are on
+    from penstock.serving.jwt_access import TokenAccess
+    from penstock.serving.traces import Traces
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +74,8 @@ Dialect: TypeAlias = Callable[[bytes, ServingState, Grant, Scope], tuple[Feature
 """Reads a body, and tells how its answer is said."""
 
 _decode = msgspec.json.Decoder(FeatureRequest).decode
+_KEYS, _STORE = "keeping the API keys known so far", "not connected to the online store"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
-_SERVICES = "/v1/services/"
 
 
 class Gateway:
@@ -78,9 +86,16 @@ class Gateway:
         connect: makes the online store; tried again at every refresh until it answers, so that a
             gateway may start before its store.
         clock: what values are judged by; default: the one the settings ask for.
+        traces: where spans go; default: nowhere.
     """
 
-    def __init__(self, settings: Settings, connect: Callable[[], Awaitable[OnlineStore]], clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connect: Callable[[], Awaitable[OnlineStore]],
+        clock: Clock | None = None,
+        traces: "Traces | None" = None,
+    ) -> None:
         self._settings = settings.gateway
         self._keys_file = settings.path(settings.gateway.keys_file)
         self._connect = connect
@@ -90,6 +105,12 @@ class Gateway:
         self._admission = Admission(settings.gateway.max_in_progress)
         self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock, self._metrics.log_dropped)
         self._grants = load_grants(self._keys_file)
+        self._tokens = _token_access(settings)
+        self._complaints = Complaints(logger)
+        self._traces = traces
+        self._handle = self._answer if traces is None else traces.requests(self._answer)
+        self._count = self._metrics.request if traces is None else traces.outcomes(self._metrics.request)
+        self._described: bytes | None = None
         self._store: OnlineStore | None = None
         self._breaker: Breaker | None = None
         self._cache: NearCache | None = None
@@ -99,23 +120,34 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            await self._handle(scope, receive, send)
 
     async def refresh(self) -> None:
-        """Look once at the keys file and the control plane; what cannot be read stays as it was."""
+        """Look once at the keys file, the issuer's keys and the control plane; what cannot be read stays as it was."""
+        await self._refresh_access()
+        await self._refresh_state()
+
+    async def _refresh_access(self) -> None:
         try:
             self._grants = load_grants(self._keys_file)
+            self._complaints.over(_KEYS)
         except ConfigError as error:
-            logger.error("keeping the API keys known so far: %s", error.message)
+            self._complaints.say(_KEYS, error.message)
+        if self._tokens is not None:
+            await self._tokens.refresh()
+
+    async def _refresh_state(self) -> None:
         try:
             if self._store is None:
                 self._store = await self._connect()
-                self._breaker = Breaker(self._metrics.timed(self._store), self._metrics.store_unanswering)
+                reader = self._metrics.timed(self._store)
+                self._breaker = Breaker(reader if self._traces is None else self._traces.reads(reader), self._metrics.store_unanswering)
                 self._cache = NearCache(self._breaker, self._settings.cache_mb * 1_000_000, self._metrics.looked_up)
                 self._keeper = StateKeeper(self._store, self._metrics.refresh_failed)
+                self._complaints.over(_STORE)
         except StoreError as error:
             self._metrics.refresh_failed()
-            logger.warning("not connected to the online store: %s", error.message)
+            self._complaints.say(_STORE, error.message)
         if self._keeper is not None and await self._keeper.refresh() and self._keeper.state is not None:
             self._metrics.refreshed(self._keeper.state, self._clock.now().timestamp())
 
@@ -127,7 +159,13 @@ class Gateway:
             logger.exception("the gateway cannot start")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
-        background = [asyncio.create_task(self._refresh_forever()), asyncio.create_task(self._log.write_forever())]
+        background = [
+            asyncio.create_task(self._forever(self._refresh_state)),
+            asyncio.create_task(self._forever(self._refresh_access)),  # beside it: an issuer may take its time
+            asyncio.create_task(self._log.write_forever()),
+        ]
+        services = 0 if self._keeper is None or self._keeper.state is None else len(self._keeper.state.services)
+        logger.info("the gateway of penstock %s starts; it knows %d feature service(s)", version("penstock"), services)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in background:
@@ -139,17 +177,20 @@ class Gateway:
             await self._breaker.close()
         if self._store is not None:
             await self._store.close()
+        if self._traces is not None:
+            await self._traces.close()
+        logger.info("the gateway has ended")
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _refresh_forever(self) -> None:
+    async def _forever(self, refresh: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self._settings.refresh_s)
             try:
-                await self.refresh()
+                await refresh()
             except Exception:
                 # Whatever it is, serving goes on under the last state, and the next look may succeed.
                 self._metrics.refresh_failed()
-                logger.exception("looking at the control plane failed")
+                logger.exception("looking at keys and the control plane failed")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = request_id_of(scope)
@@ -158,9 +199,10 @@ class Gateway:
         except Disconnected:
             return
         except RequestError as error:
+            logger.debug("request %s refused: %s", request_id, error_code(type(error)), extra={"request_id": request_id})
             reply = refusal(error, request_id)
-        except Exception:
-            logger.exception("request %s failed", request_id)
+        except Exception as error:
+            logger.error("request %s failed at\n%s", request_id, without_values(error), extra={"request_id": request_id})
             reply = failure(500, INTERNAL_ERROR, "an unexpected error; the gateway's log has it under this request id", request_id)
         await send_reply(send, reply, request_id)
 
@@ -173,19 +215,27 @@ class Gateway:
             case ("GET", "/v1/services"):
                 grant = self._authenticate(scope)
                 return _json(list_services(self._state(), grant))
-            case ("GET", str(path)) if path.startswith(_SERVICES):
-                name = path.removeprefix(_SERVICES)
+            case ("GET", str(path)) if path.startswith(SERVICE_PREFIX):
+                name = path.removeprefix(SERVICE_PREFIX)
                 self._authenticate(scope).require(name)
                 return _json(describe_service(self._state(), name))
             case ("GET", "/healthz"):
-                return _json({"status": "alive"})
+                return _json(Health(status="alive"))
             case ("GET", "/readyz"):
                 self._state()
-                return _json({"status": "ready"})
+                return _json(Health(status="ready"))
             case ("GET", "/metrics"):
                 return Reply(200, self._metrics.render(), _PROMETHEUS)
-            case (method, "/v1/features" | feast.PATH | "/v1/services" | "/healthz" | "/readyz" | "/metrics" as path):
-                return failure(405, "method_not_allowed", f"{path} does not answer to {method}", request_id)
+            case ("GET", "/openapi.json"):
+                return Reply(200, self._description())
+            case (method, str(path)) if (route := route_of(path)) is not None:
+                return failure(
+                    405,
+                    "method_not_allowed",
+                    f"{path} does not answer to {method}",
+                    request_id,
+                    headers=((b"allow", METHODS[route].encode()),),
+                )
         hint = "see POST /v1/features and GET /v1/services"
         return failure(404, "unknown_path", "nothing is served at this path", request_id, hint=hint)
 
@@ -217,7 +267,7 @@ class Gateway:
             code = error_code(type(error))
             raise
         finally:
-            self._metrics.request(service, code, perf_counter() - start)
+            self._count(service, code, perf_counter() - start)
 
     def _own(self, body: bytes, _: ServingState, __: Grant, scope: Scope) -> tuple[FeatureRequest, Render]:
         request = parse_request(body)
@@ -230,12 +280,26 @@ class Gateway:
         return feast.native(asked, state, grant), lambda answer, token: Reply(200, feast.as_feast(answer, token, asked))
 
     def _authenticate(self, scope: Scope) -> Grant:
-        return authenticate(self._grants, header(scope, b"authorization"))
+        return authenticate(self._grants, header(scope, b"authorization"), self._tokens)
 
     def _state(self) -> ServingState:
         if self._keeper is None or self._keeper.state is None:
             raise Unavailable("the gateway has not read yet what to serve", hint="try again; its log says what it waits for")
         return self._keeper.state
+
+    def _description(self) -> bytes:
+        if self._described is None:
+            self._described = msgspec.json.encode(describe_api(self._settings))
+        return self._described
+
+
+def _token_access(settings: Settings) -> "TokenAccess | None":
+    asked = settings.gateway.jwt
+    if asked.issuer is None or asked.jwks is None:
+        return None
+    from penstock.serving.jwt_access import TokenAccess  # noqa: PLC0415  # cryptography, which most gateways have no use for
+
+    return TokenAccess(asked, asked.jwks if "://" in asked.jwks else settings.path(asked.jwks))
 
 
 def parse_request(body: bytes) -> FeatureRequest:

@@ -50,6 +50,9 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
         missing = [f"'{name}' ({dtype})" for name, dtype in join_keys if name not in entity]
         raise InvalidEntity(f"entity {position}: {len(missing)} missing join key(s): {', '.join(missing)}", hint=_HINT) from None
     if None in values:
+        for part, value in zip(join_keys, values, strict=True):
+            if value is not None:  # what stands beside the null is of its type, all the same
+                key_of({part[0]: value}, position, [part])
         return None
     values = [
         _typed(name, dtype, value, position) if dtype in _TEXTS else value for (name, dtype), value in zip(join_keys, values, strict=True)

@@ -8,7 +8,7 @@ because Feast has no word for either. What Feast's shape has no place for (contr
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -18,7 +18,7 @@ from penstock.registry.serving_state import ServingState
 from penstock.serving.access import Grant
 from penstock.serving.judgement import Outcome, Served
 from penstock.serving.lookup import Answer
-from penstock.serving.messages import FeatureRequest, JoinKeyValue, Status
+from penstock.serving.messages import FeatureRequest, Instant, JoinKeyValue, Status
 from penstock.serving.plan import ServicePlan, service_entry
 from penstock.serving.responses import value_columns
 
@@ -41,12 +41,21 @@ class FeastRequest(msgspec.Struct, kw_only=True):
     full_feature_names: bool = False
 
 
+_WORDS = msgspec.Meta(
+    extra_json_schema={
+        "type": "array",
+        "items": {"enum": ["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "INVALID"]},
+    }
+)
+_TIMES = msgspec.Meta(extra_json_schema={"type": "array", "items": {"type": "string", "format": "date-time"}})
+
+
 class Vector(msgspec.Struct):
     """One column of the answer: a join key as it was asked, or a feature."""
 
     values: Sequence[Any]
-    statuses: msgspec.Raw
-    event_timestamps: msgspec.Raw
+    statuses: Annotated[msgspec.Raw, _WORDS]
+    event_timestamps: Annotated[msgspec.Raw, _TIMES]
 
 
 class Penstock(msgspec.Struct, kw_only=True):
@@ -61,7 +70,7 @@ class Penstock(msgspec.Struct, kw_only=True):
     service: str
     contract: str
     snapshot: str
-    now: datetime
+    now: Instant
     token: str
     ages_s: dict[str, list[float | None]]
     late: list[str]

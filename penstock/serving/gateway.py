@@ -10,10 +10,11 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -22,11 +23,15 @@ from uvicorn.supervisors import Multiprocess
 
 from penstock.clock import Clock
 from penstock.config import Settings
-from penstock.errors import RuntimeSetupError
+from penstock.errors import ConfigError, RuntimeSetupError
 from penstock.online.cassandra import CassandraStore
 from penstock.serving.access import load_grants
 from penstock.serving.app import Gateway
+from penstock.serving.logs import log_as_set
 from penstock.serving.metrics import SHARED_FOLDER
+
+if TYPE_CHECKING:
+    from penstock.serving.traces import Traces
 
 _GRACE_S = 10  # for requests that are being answered when the process is told to end
 _LINGER_S = 1.0  # for the next request on a connection that is idle then
@@ -43,14 +48,17 @@ def run_gateway(settings: Settings, contact_points: Sequence[str], port: int, cl
         contact_points, port: where Cassandra listens for CQL.
 
     Raises:
-        ConfigError: the keys file is not one of ours.
+        ConfigError: the keys file is not one of ours; traces are on and OpenTelemetry is not installed.
         RuntimeSetupError: several workers: the address cannot be listened on, or a worker did not start.
     """
     app = _App(settings, tuple(contact_points), port, clock)
+    log_as_set(settings.gateway)
     if settings.gateway.workers == 1:
         make_server(settings, app()).run()
         return
     load_grants(settings.path(settings.gateway.keys_file))  # what a worker cannot read either, said once
+    if settings.gateway.traces:
+        _import_traces()
     with TemporaryDirectory(prefix="penstock-gateway-") as shared, _listen(settings) as listening:
         os.environ[SHARED_FOLDER] = shared
         supervisor = Multiprocess(_config(settings, _Worker(app), factory=True), [listening])
@@ -77,7 +85,16 @@ class _App:
         async def connect() -> CassandraStore:
             return await CassandraStore.connect(self.contact_points, self.port, self.settings)
 
-        return Gateway(self.settings, connect, self.clock)
+        return Gateway(self.settings, connect, self.clock, _import_traces()() if self.settings.gateway.traces else None)
+
+
+def _import_traces() -> "Callable[[], Traces]":
+    try:
+        from penstock.serving.traces import exported_traces  # noqa: PLC0415  # OpenTelemetry, only where it is asked for
+    except ModuleNotFoundError as error:
+        message = f"gateway.traces needs the package '{error.name}', which is not installed"
+        raise ConfigError(message, hint="pip install 'penstock[otel]'; or set gateway.traces: false") from None
+    return exported_traces
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class _Worker:
     app: _App
 
     def __call__(self) -> Gateway:
+        log_as_set(self.app.settings.gateway)
         supervisor = multiprocessing.parent_process()
         assert supervisor is not None
 

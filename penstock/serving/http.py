@@ -138,15 +138,17 @@ async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
 
 def refusal(error: RequestError, request_id: str) -> Reply:
     """The answer to a request that cannot be answered as asked."""
-    reply = failure(STATUS[type(error)], error_code(type(error)), error.message, request_id, hint=error.hint)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, Unavailable):
-        return msgspec.structs.replace(reply, headers=((b"retry-after", str(RETRY_AFTER_S).encode()),))
-    if isinstance(error, NotAuthenticated):
-        return msgspec.structs.replace(reply, headers=((b"www-authenticate", b"Bearer"),))
-    return reply
+        headers = ((b"retry-after", str(RETRY_AFTER_S).encode()),)
+    elif isinstance(error, NotAuthenticated):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    return failure(STATUS[type(error)], error_code(type(error)), error.message, request_id, hint=error.hint, headers=headers)
 
 
-def failure(status: int, code: str, message: str, request_id: str, *, hint: str = "") -> Reply:
+def failure(
+    status: int, code: str, message: str, request_id: str, *, hint: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Reply:
     """An answer with an error in it."""
     body = ErrorBody(error=ErrorDetail(code=code, message=message, hint=hint, request_id=request_id))
-    return Reply(status, msgspec.json.encode(body))
+    return Reply(status, msgspec.json.encode(body), headers=headers)

@@ -8,12 +8,15 @@ Sent with `Accept: application/msgpack` the answer has the same fields in Messag
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 JoinKeyValue = bool | int | float | str | None
 """What JSON can give for a join key; a timestamp is ISO 8601 text with an offset."""
+
+Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""With an offset, which is what the schema calls a date-time."""
 
 
 class Status(StrEnum):
@@ -49,14 +52,14 @@ class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         service: the feature service.
         entities: one row each: join key → value.
         contract: the contract fingerprint the caller was built for; another one being served is an error.
-        features: which features, as `<view>__<feature>`; default: all of the service.
+        features: which features, as `<view>__<feature>`; default: all of the service; at least one.
         layout: of the answer.
     """
 
     service: str
     entities: list[dict[str, JoinKeyValue]]
     contract: str | None = None
-    features: list[str] | None = None
+    features: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
     layout: Layout = Layout.ROWS
 
 
@@ -72,7 +75,7 @@ class ServedView(msgspec.Struct, kw_only=True):
     view: str
     version: int
     generation: int
-    complete_until: datetime | None
+    complete_until: Instant | None
     ttl_s: float | None
     features: list[int]
 
@@ -87,7 +90,7 @@ class Row(msgspec.Struct, kw_only=True):
 
     values: list[Any]
     statuses: list[Status]
-    event_times: list[datetime | None]
+    event_times: list[Instant | None]
     ages_s: list[float | None]
 
 
@@ -106,7 +109,7 @@ class RowsResponse(msgspec.Struct, kw_only=True):
     service: str
     contract: str
     snapshot: str
-    now: datetime
+    now: Instant
     token: str
     features: list[str]
     dtypes: list[str]
@@ -177,6 +180,12 @@ class ServiceList(msgspec.Struct, kw_only=True):
     """Body of `GET /v1/services`: the services the caller may read."""
 
     services: list[ServiceSummary]
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """Body of `GET /healthz` and `GET /readyz`: `alive` or `ready`."""
+
+    status: str
 
 
 class ErrorDetail(msgspec.Struct, kw_only=True):

@@ -102,6 +102,27 @@ def test_what_cannot_be_replayed_shipped_or_asked_for_says_why(shop: Shop) -> No
     assert "join key 'customer': expected name=value" in said
 
 
+def test_keys_are_minted_listed_and_revoked(shop: Shop) -> None:
+    code, key = shop.run("keys", "mint", "scoring", "--service", "late", "--expires", "2999-01-31")
+    assert code == 0
+    assert key.startswith("penstock_")
+    assert shop.run("keys", "mint", "[b]everything[/b]")[0] == 0
+    _, listed = shop.run("keys", "list")
+    title, *lines = [line.split() for line in listed.strip().splitlines()]
+    assert title == ["id", "principal", "reads", "expires"]
+    assert [line[1:] for line in lines if line[1] != "local"] == [["scoring", "late", "2999-01-31"], ["[b]everything[/b]", "*", "never"]]
+    assert key.strip() not in listed
+    assert shop.run("keys", "revoke", *[line[0] for line in lines]) == (
+        0,
+        "".join(f"revoked {line[0]} of {line[1]}\n" for line in lines),
+    )
+    assert shop.run("keys", "list") == (0, "")  # there are none; said on stderr
+    code, said = shop.run("keys", "revoke", lines[0][0])
+    assert (code, f"no API key '{lines[0][0]}'" in said) == (1, True)
+    code, said = shop.run("keys", "mint", "late", "--expires", "2026-01-31")
+    assert (code, "--expires 2026-01-31 has begun already" in said) == (1, True)
+
+
 WHAT_IS_IMPORTED = """
 import json, sys
 from penstock.cli import main

@@ -15,6 +15,7 @@ from penstock.online.store import OnlineStore
 from penstock.serving.access import mint_key
 from penstock.serving.app import Gateway
 from penstock.serving.gateway import make_server
+from penstock.serving.traces import Traces
 from tests.serving.world import NOON, serve_everything
 
 ROOT = Path(__file__).parent.parent.parent
@@ -62,7 +63,11 @@ class Running:
 
 @asynccontextmanager
 async def running_gateway(
-    folder: Path, store: MemoryStore | None = None, log: FeatureLogSettings = LOG, gateway: GatewaySettings = GATEWAY
+    folder: Path,
+    store: MemoryStore | None = None,
+    log: FeatureLogSettings = LOG,
+    gateway: GatewaySettings = GATEWAY,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Running]:
     """A gateway of the world of `world.py`; given a store, of what that holds.
 
@@ -78,7 +83,7 @@ async def running_gateway(
     async def connect() -> OnlineStore:
         return store
 
-    app = Gateway(settings, connect, clock)
+    app = Gateway(settings, connect, clock, traces)
     server = make_server(settings, app)
     serving = asyncio.create_task(server.serve())
     while not server.started:

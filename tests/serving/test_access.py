@@ -2,13 +2,15 @@
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from penstock.clock import FixedClock
 from penstock.config import Settings
 from penstock.errors import ConfigError, NotAuthenticated, NotAuthorized
-from penstock.serving.access import Grant, authenticate, load_grants, local_key, mint_key
+from penstock.serving.access import Grant, authenticate, load_grants, local_key, mint_key, revoke_keys
 
 
 @pytest.fixture
@@ -69,6 +71,34 @@ def test_keys_minted_at_once_are_all_kept(settings: Settings) -> None:
     assert {authenticate(grants(settings), f"Bearer {key}".encode()).principal for key in keys} == {f"p{n}" for n in range(24)}
 
 
+def test_a_key_is_refused_from_the_instant_it_expires(settings: Settings) -> None:
+    clock = FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
+    authorization = f"Bearer {mint_key(settings, 'scoring', ['*'], clock.now() + timedelta(seconds=1))}".encode()
+    clock.advance(timedelta(seconds=0.999999))
+    assert authenticate(grants(settings), authorization, clock=clock).principal == "scoring"
+    clock.advance(timedelta(microseconds=1))
+    with pytest.raises(NotAuthenticated, match="of 'scoring' has expired"):
+        authenticate(grants(settings), authorization, clock=clock)
+
+
+def test_a_revoked_key_is_unknown_and_the_others_of_its_principal_are_not(settings: Settings) -> None:
+    old, new = [f"Bearer {mint_key(settings, 'scoring', ['*'])}".encode() for _ in range(2)]
+    assert len({authenticate(grants(settings), key).id for key in (old, new)}) == 2  # both are accepted while one takes over
+    gone = authenticate(grants(settings), old)
+    assert revoke_keys(settings, [gone.id]) == [gone]
+    assert authenticate(grants(settings), new).principal == "scoring"
+    with pytest.raises(NotAuthenticated):
+        authenticate(grants(settings), old)
+
+
+def test_an_id_that_is_none_revokes_nothing(settings: Settings) -> None:
+    mint_key(settings, "scoring", ["*"])
+    (grant,) = grants(settings).values()
+    with pytest.raises(ConfigError, match=r"no API key '', 'abc'"):
+        revoke_keys(settings, [grant.id, "abc", ""])
+    assert list(grants(settings).values()) == [grant]
+
+
 def test_no_file_is_no_key_and_a_broken_one_is_an_error(settings: Settings) -> None:
     assert grants(settings) == {}
     path = settings.path(settings.gateway.keys_file)
@@ -79,6 +109,7 @@ def test_no_file_is_no_key_and_a_broken_one_is_an_error(settings: Settings) -> N
         '{"format": 2, "keys": []}',
         '{"format": 1, "keys": [], "more": 1}',
         '{"format": 1, "keys": [{"sha256": "a"}]}',
+        '{"format": 1, "keys": [{"sha256": "a", "principal": "p", "services": [], "expires_at": "2026-03-01T12:00:00"}]}',
     ):
         path.write_text(broken)
         with pytest.raises(ConfigError, match="API keys in"):

@@ -92,6 +92,19 @@ def test_features_are_answered_as_documented(tmp_path: Path) -> None:
     serve(tmp_path, check)
 
 
+def test_a_key_that_is_nobodys_is_of_its_types_all_the_same(tmp_path: Path) -> None:
+    async def check(running: Running, http: httpx.AsyncClient) -> None:
+        for departs, status in [("2013-06-01T12:00:00Z", 200), (None, 200), ("", 400), ("2013-06-01T12:00:00", 400), (7, 400)]:
+            asked = {"service": "all_features", "entities": [{"carrier": None, "number": 1, "departs": departs}]}
+            response = await http.post("/v1/features", json=asked, headers=bearer(running.key))
+            assert response.status_code == status
+            if status == 400:
+                assert refusal(response)[1] == "invalid_entity"
+                assert "entity 0: join key 'departs' is timestamp" in response.json()["error"]["message"]
+
+    serve(tmp_path, check)
+
+
 def deep(levels: int) -> str:
     return '{"service": "carriers", "entities": [{"carrier": ' + "[" * levels + "]" * levels + "}]}"
 
@@ -109,6 +122,7 @@ def deep(levels: int) -> str:
         b'{"service": "carriers", "entities": {}}',
         b'{"service": "carriers", "entities": [[]]}',
         b'{"service": "carriers", "entities": [], "feature": []}',
+        b'{"service": "carriers", "entities": [], "features": []}',
         b'{"service": "carriers", "entities": [{"carrier": {"a": 1}}]}',
         b'{"service": "carriers", "entities": [{"carrier": NaN}]}',
         b'{"service": "carriers", "entities": [{"carrier": "\xff"}]}',
@@ -229,8 +243,10 @@ def test_services_are_listed_and_described_to_those_who_may_read_them(tmp_path: 
 def test_other_paths_and_methods_are_refused(tmp_path: Path) -> None:
     async def check(running: Running, http: httpx.AsyncClient) -> None:
         assert refusal(await http.get("/")) == (404, "unknown_path")
-        assert refusal(await http.get("/v1/features")) == (405, "method_not_allowed")
-        assert refusal(await http.post("/metrics")) == (405, "method_not_allowed")
+        for method, path, allowed in [("GET", "/v1/features", "POST"), ("POST", "/metrics", "GET"), ("PUT", "/v1/services/x", "GET")]:
+            response = await http.request(method, path)
+            assert refusal(response) == (405, "method_not_allowed")
+            assert response.headers["allow"] == allowed
 
     serve(tmp_path, check)
 
@@ -319,7 +335,11 @@ def test_an_unexpected_error_is_logged_and_not_told(tmp_path: Path, caplog: pyte
         assert refusal(response) == (500, "internal_error")
         assert response.json()["error"]["request_id"] == "abc-1"
         assert "secret" not in response.text
-        assert [(record.getMessage(), record.exc_info is not None) for record in caplog.records] == [("request abc-1 failed", True)]
+        (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert line.getMessage().startswith("request abc-1 failed at\n")
+        assert line.getMessage().endswith("\nZeroDivisionError")
+        assert "raise ZeroDivisionError" in line.getMessage()
+        assert "inside" not in line.getMessage().replace('raise ZeroDivisionError("a secret of the inside")', "")  # the source's line
 
     asyncio.run(serve_everything(store))
     serve(tmp_path, check, store)

@@ -43,7 +43,7 @@ def gateway_settings(cassandra_settings: Settings, tmp_path: Path) -> Settings:
     return Settings(
         root=tmp_path,
         cassandra=cassandra_settings.cassandra.model_copy(update={"keyspace": "gateway_test"}),
-        gateway=GatewaySettings(port=free_port(), refresh_s=0.05),
+        gateway=GatewaySettings(port=free_port(), refresh_s=0.05, log="json"),
         clock=ClockSettings(now=NOON),
     )
 
@@ -59,7 +59,11 @@ def gateway_process(gateway_settings: Settings, endpoint: Endpoint) -> Iterator[
             _, log = process.communicate(timeout=30)
     # uvicorn ends in order, then lets the signal end the process
     assert process.returncode == -signal.SIGTERM
-    assert all(line.startswith(("keeping the serving state: ", "the online store ")) for line in log.splitlines()), log
+    lines = [json.loads(line) for line in log.splitlines()]
+    said = [line["message"] for line in lines if line["level"] == "info"]
+    assert (len([text for text in said if "it knows 2 feature service(s)" in text]), said.count("the gateway has ended")) == (1, 1)
+    others = [line["message"] for line in lines if line["level"] != "info"]
+    assert all(text.startswith(("keeping the serving state: ", "the online store ")) for text in others), log
 
 
 def wait_until(url: str, status: int) -> None:
