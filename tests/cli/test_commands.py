@@ -155,3 +155,14 @@ def test_a_command_whose_packages_are_not_installed_says_so_and_the_others_work(
     assert refused.returncode == 1
     assert "`penstock training-set` needs the package " in refused.stderr
     assert "pip install 'penstock[all]'" in refused.stderr
+
+
+def test_ddl_is_all_that_a_project_needs_and_says_nothing_else(shop: Shop) -> None:
+    code, said = shop.run("online", "ddl")
+    assert code == 0
+    statements = [statement.strip() for statement in said.split(";")]
+    assert statements.pop() == ""
+    assert [statement.partition("(")[0].split("\n")[0].rstrip() for statement in statements] == [
+        "CREATE KEYSPACE IF NOT EXISTS penstock",
+        *[f"CREATE TABLE IF NOT EXISTS penstock.{table}" for table in ("ledger", "intents", "snapshots", "services", "online_customer")],
+    ]

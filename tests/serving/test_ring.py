@@ -13,7 +13,11 @@ pytestmark = pytest.mark.real
 SECONDS = 6.0 if "PENSTOCK_KILLS" in os.environ else 2.0  # make soak
 
 
-def test_one_node_of_three_is_not_missed_and_without_all_every_answer_is_labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("driver", ["acsylla", "cassandra-driver"])
+def test_one_node_of_three_is_not_missed_and_without_all_every_answer_is_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    monkeypatch.setenv("PENSTOCK_CASSANDRA__DRIVER", driver)  # of the gateway and of the writer
     monkeypatch.setattr(ring, "DEADLINE_MS", 5000)  # the machine is shared: only what the nodes do should count
     scenario = ring.run(tmp_path, SECONDS, rate=20, warm_s=SECONDS, ports=(free_port(), free_port()))
     phases = {phase.name: phase for phase in scenario.phases}
