@@ -19,7 +19,7 @@ from penstock.serving.access import Grant
 from penstock.serving.judgement import Outcome, Served
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import FeatureRequest, JoinKeyValue, Status
-from penstock.serving.plan import ServicePlan, ViewPlan, service_entry
+from penstock.serving.plan import OnDemandPlan, ServicePlan, ViewPlan, offered_features, service_entry
 from penstock.serving.responses import value_columns
 
 PATH = "/get-online-features"
@@ -29,7 +29,7 @@ class FeastRequest(msgspec.Struct, kw_only=True):
     """The body; as in Feast, a field it does not know is passed over.
 
     Args:
-        entities: join key → one value per row.
+        entities: join key or request field → one value per row.
         feature_service: the service; or else
         features: `<view>:<feature>`, of one service that the caller may read.
         full_feature_names: whether features are called `<view>__<feature>` in the answer, or `<feature>`.
@@ -109,7 +109,7 @@ def native(asked: FeastRequest, state: ServingState, grant: Grant) -> FeatureReq
     if len(set(lengths.values())) > 1:
         raise InvalidEntity(
             f"entities are not of one length: {', '.join(f'{name} has {length}' for name, length in lengths.items())}",
-            hint="give every join key one value per row",
+            hint="give every join key and request field one value per row",
         )
     entities = [dict(zip(asked.entities, row, strict=True)) for row in zip(*asked.entities.values(), strict=True)]
     if asked.feature_service is not None:
@@ -121,7 +121,7 @@ def native(asked: FeastRequest, state: ServingState, grant: Grant) -> FeatureReq
 def _service_of(wanted: Sequence[str], state: ServingState, grant: Grant) -> str:
     for name, pointers in sorted(state.services.items()):
         entry = service_entry(state.snapshots[pointers.snapshot], name)
-        offered = {f"{part.name}__{feature}" for part in entry.selection for feature in part.features}
+        offered = set(offered_features(state.snapshots[pointers.snapshot], entry))
         if grant.covers(name) and offered.issuperset(wanted):
             return name
     raise UnknownFeature(
@@ -138,7 +138,7 @@ def as_feast(answer: Answer, token: str, asked: FeastRequest) -> bytes:
     """
     plan, rows = answer.plan, answer.rows
     vectors: list[Any] = []
-    for view, parts in zip(plan.views, answer.parts, strict=True):
+    for view, parts in zip(plan.shown, answer.shown, strict=True):
         times, words = _times(parts), _statuses(view, parts)
         for plan_of, column, said in zip(view.features, value_columns(view, parts), words, strict=True):
             values = [_seconds(value) for value in column] if "timestamp" in plan_of.feature.dtype else column
@@ -186,7 +186,7 @@ def _times(parts: Sequence[Served]) -> msgspec.Raw:
     return msgspec.Raw(_encode([EPOCH if part.event_time_us is None else _instant(part.event_time_us) for part in parts]))
 
 
-def _statuses(view: ViewPlan, parts: Sequence[Served]) -> Sequence[msgspec.Raw]:
+def _statuses(view: ViewPlan | OnDemandPlan, parts: Sequence[Served]) -> Sequence[msgspec.Raw]:
     first = parts[0].statuses if parts else view.all[Status.PRESENT]
     if first is view.all[Status.PRESENT] and all(part.statuses is first for part in parts):
         return [_same_word("PRESENT", len(parts))] * len(view.features)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from penstock.config import GatewaySettings
@@ -12,6 +12,7 @@ from penstock.serving.cache import Known, NearCache
 from penstock.serving.entity_keys import key_of, require_known_keys
 from penstock.serving.judgement import SERVED, Outcome, Served, degrade, judge, judge_stale
 from penstock.serving.messages import JoinKeyValue, Status
+from penstock.serving.on_demand import Given, compute, request_fields
 from penstock.serving.plan import KeyColumns, Read, ServicePlan, ViewPlan
 
 Keys: TypeAlias = Sequence[bytes | None]
@@ -19,6 +20,8 @@ Keys: TypeAlias = Sequence[bytes | None]
 
 Found: TypeAlias = Mapping[bytes, Known | None]
 """Key → what is known of it; None: nothing, because the store could not answer."""
+
+_NO_PROBLEM = (*SERVED, Outcome.ABSENT, Outcome.COMPUTED)
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Answer:
         rows: how many entities were asked for.
         keys: per read of the plan, the key in each row.
         parts: per view of the plan, its part in each row.
+        computed: the same per on-demand view.
+        given: what the caller gave for those.
     """
 
     plan: ServicePlan
@@ -38,13 +43,20 @@ class Answer:
     rows: int
     keys: Sequence[Keys]
     parts: Sequence[Sequence[Served]]
+    computed: Sequence[Sequence[Served]] = ()
+    given: Given = field(default_factory=dict)
+
+    @property
+    def shown(self) -> Sequence[Sequence[Served]]:
+        """Per view of `plan.shown`, its part in each row."""
+        return self.parts if not self.computed else [*self.parts, *self.computed]
 
     def problems(self) -> Counter[tuple[str, str]]:
         """(view, what somebody should look at) → how many rows had it."""
         found: Counter[tuple[str, str]] = Counter()
-        for view, parts in zip(self.plan.views, self.parts, strict=True):
+        for view, parts in zip(self.plan.shown, self.shown, strict=True):
             for part in parts:
-                if part.outcome not in SERVED and part.outcome is not Outcome.ABSENT:
+                if part.outcome not in _NO_PROBLEM:
                     found[view.view.name, part.outcome.name.lower()] += 1
                 elif Status.ERROR in part.statuses:
                     found[view.view.name, "not_finite"] += 1
@@ -65,18 +77,21 @@ async def look_up(
 
     Raises:
         TooManyEntities: more entities, or entities x features, than the limits allow.
-        InvalidEntity: a join key is missing, unknown or of another type.
+        InvalidEntity: a join key or request field is missing, unknown or of another type.
         Unavailable: the store could not answer and a view's contract allows no substitute.
     """
     _require_within(limits, len(entities), len(plan.features))
     by_columns = _keys(plan, entities)
+    given = request_fields(plan, entities) if plan.on_demand else None
     keys = [by_columns[read.keys] for read in plan.reads]
     if len(plan.reads) == 1:
         found = [await _read(cache, plan.reads[0], keys[0], until)]
     else:
         found = await asyncio.gather(*(_read(cache, read, of_read, until) for read, of_read in zip(plan.reads, keys, strict=True)))
     parts = [_parts(view, found[n], keys[n], slot, now_us) for view, (n, slot) in zip(plan.views, plan.places, strict=True)]
-    return Answer(plan, now_us, len(entities), keys, parts)
+    if given is None:
+        return Answer(plan, now_us, len(entities), keys, parts)
+    return Answer(plan, now_us, len(entities), keys, parts, compute(plan, parts, given, len(entities)), given)
 
 
 def _require_within(limits: GatewaySettings, entities: int, features: int) -> None:
@@ -91,7 +106,7 @@ def _require_within(limits: GatewaySettings, entities: int, features: int) -> No
 
 def _keys(plan: ServicePlan, entities: Sequence[Mapping[str, JoinKeyValue]]) -> dict[KeyColumns, Keys]:
     for position, entity in enumerate(entities):
-        require_known_keys(entity, position, plan.join_keys)
+        require_known_keys(entity, position, plan.join_keys, plan.request)
     return {
         columns: [key_of(entity, position, columns) for position, entity in enumerate(entities)]
         for columns in dict.fromkeys(read.keys for read in plan.reads)

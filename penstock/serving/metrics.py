@@ -75,7 +75,7 @@ class GatewayMetrics:
 
     def answer(self, answer: Answer) -> None:
         """Count the values and problems of an answer."""
-        for view, parts in zip(answer.plan.views, answer.parts, strict=True):
+        for view, parts in zip(answer.plan.shown, answer.shown, strict=True):
             of_view = self._values_of(view.view.name)
             for statuses, rows in Counter([part.statuses for part in parts]).items():
                 if statuses is view.all[statuses[0]]:
