@@ -62,7 +62,8 @@ def source_of(function: object, where: str) -> FunctionSource:
     """The text of a function's module, as it is in its file.
 
     Raises:
-        ContractError: not a function defined at the top of a module, or of one that imports more than it may.
+        ContractError: not a function defined at the top of a module, or of one that imports more than it may, or the file was
+            changed since it was imported and has it no more.
     """
     if not isinstance(function, FunctionType) or not _NAME.fullmatch(f"m:{function.__qualname__}"):
         raise ContractError(f"{where}: compute={function!r} is not a function made with def at the top of a module")
@@ -74,6 +75,10 @@ def source_of(function: object, where: str) -> FunctionSource:
         )
     source = read_source(Path(path), name)
     _require_pure(source, where)
+    try:
+        source.load()
+    except FunctionError as error:
+        raise ContractError(f"{where}: {error.message}", hint="the file is not as it was imported: start anew") from None
     return source
 
 

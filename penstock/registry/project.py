@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 
+from penstock.contract.function import module_of
 from penstock.contract.on_demand import OnDemandView
 from penstock.contract.rules import require_unique
 from penstock.contract.service import FeatureService
@@ -35,7 +36,15 @@ class Project:
             for view in service.on_demand:
                 if view not in self.on_demand:
                     raise ContractError(f"{where}: service '{service.name}' uses {view.ref}, which no feature file defines as VIEW")
+        modules: dict[str, OnDemandView] = {}
         for view in self.on_demand:
+            other = modules.setdefault(module_of(view.function.name), view)
+            if other.function.text != view.function.text:
+                raise ContractError(
+                    f"{where}: the functions of {other.ref} and {view.ref} are in two modules, {other.function.path} and"
+                    f" {view.function.path}; a gateway holds one of that name",
+                    hint="give one of them another name",
+                )
             if view.compute.__module__.partition(".")[0] == self.name:
                 raise ContractError(
                     f"{where}: the function of {view.ref} is in {view.compute.__module__}; the gateway never loads feature files",
