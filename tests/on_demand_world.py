@@ -100,20 +100,20 @@ def with_functions(folder: Path) -> Path:
     return folder
 
 
-async def online(rows: Sequence[Row], project: Project = PROJECT, *, until: datetime = NOON) -> MemoryStore:
+async def online(rows: Sequence[Row], project: Project = PROJECT, *, until: datetime = NOON, attempt: int = 7) -> MemoryStore:
     """A store with these rows, complete until then, whose pointers name the services of the project."""
     store, snapshot = MemoryStore(), compile_snapshot(project)
     await store.prepare([CARRIER.name])
     slot, schema = Slot(HISTORY.name, 1, FIRST_GENERATION), snapshot.view("history", 1).schema_id
     for carrier, at, values in rows:
-        blob = encode_value(schema, to_micros(at), 7, list(values))
+        blob = encode_value(schema, to_micros(at), attempt, list(values))
         await store.write(CARRIER.name, [Write(key_of(carrier), slot, write_token(to_micros(at), 0), blob)])
     row = Publication(
         view=HISTORY.name,
         version=1,
         generation=FIRST_GENERATION,
         partition=date(2026, 3, 2),
-        attempt=7,
+        attempt=attempt,
         complete_until_us=to_micros(until),
         readable_at_us=to_micros(until),
         run_id="run",
