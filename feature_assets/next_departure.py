@@ -5,8 +5,6 @@ from feature_assets.route_delays import VIEW as route_delays
 from feature_functions.departures import carrier_on_route, departure_time
 from penstock.contract import Feature, FeatureService, OnDemandView
 
-_DELAYS = {carrier_origin_delays: ["arr_delay_min_mean_1d"], route_delays: ["arr_delay_min_mean_1d"]}
-
 VIEWS = (
     OnDemandView(
         name="departure_time",
@@ -21,7 +19,7 @@ VIEWS = (
         name="carrier_on_route",
         version=1,
         owner="flight-ops",
-        inputs=_DELAYS,
+        inputs={carrier_origin_delays: ["arr_delay_min_mean_1d"], route_delays: ["arr_delay_min_mean_1d"]},
         features=[Feature("behind_min", "float64", unit="minutes")],
         compute=carrier_on_route,
         description="how late a carrier's flights have been, beside all flights on the route",
@@ -29,5 +27,9 @@ VIEWS = (
 )
 
 next_departure = FeatureService(
-    "next_departure", views=_DELAYS, on_demand=VIEWS, owner="ml", description="how late will the next departure be?"
+    "next_departure",
+    views={carrier_origin_delays: ["arr_delay_min_mean_1d"], route_delays: ["arr_delay_min_mean_1d"]},
+    on_demand=VIEWS,
+    owner="ml",
+    description="how late will the next departure be?",
 )

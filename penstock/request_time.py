@@ -154,6 +154,11 @@ def to_python(computed: Computed) -> list[Any]:
     return [None if null else value for value, null in zip(computed.values.tolist(), computed.null.tolist(), strict=True)]
 
 
+def flags(values: Sequence[bool]) -> Flags:
+    """As numpy has them."""
+    return np.array(values, np.bool_)
+
+
 def unknowable(column: Column) -> Flags:
     """Where a column holds what is neither null nor a value: NaN or an infinity."""
     return ~column.null & ~_sayable(column.values)

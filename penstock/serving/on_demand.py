@@ -26,6 +26,8 @@ Given: TypeAlias = Mapping[str, Sequence[Any]]
 """Request field → its value in each row, of its dtype; None: null."""
 
 _HINT = "give every request field of the service with a value of its type, null if there is none; GET /v1/services/<service> lists them"
+_TOLD = (Status.DEFAULT, Status.STALE)
+_WORST_FIRST = (Status.ERROR, Status.DEFAULT, Status.STALE, Status.NOT_FOUND)
 _LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
@@ -48,7 +50,7 @@ def compute(plan: ServicePlan, parts: Sequence[Sequence[Served]], given: Given, 
         given: of the caller.
         rows: how many.
     """
-    return [_computed(one, parts, given, rows) for one in plan.on_demand]
+    return [_computed(plan, one, parts, given, rows) for one in plan.on_demand]
 
 
 def given_of(view: OnDemandPlan, given: Given, row: int) -> bytes:
@@ -80,51 +82,54 @@ def _fits(dtype: str, value: Any) -> bool:
         return False
 
 
-def _computed(view: OnDemandPlan, parts: Sequence[Sequence[Served]], given: Given, rows: int) -> list[Served]:
-    from penstock.request_time import from_python, to_python  # noqa: PLC0415  # needs numpy, which other services do without
+def _computed(plan: ServicePlan, view: OnDemandPlan, parts: Sequence[Sequence[Served]], given: Given, rows: int) -> list[Served]:
+    from penstock.request_time import flags, from_python, to_python  # noqa: PLC0415  # needs numpy, which other services do without
 
     if not rows:
         return []
     columns = {name: from_python(dtype, given[name]) for name, dtype in view.view.request}
     for (name, dtype), (of_view, place) in zip(view.view.taken, view.places, strict=True):
         columns[name] = from_python(dtype, [part.values[place] for part in parts[of_view]])
-    labels = [_label([parts[of_view][row].statuses[place] for of_view, place in view.places]) for row in range(rows)]
-    times = [_oldest([parts[of_view][row].event_time_us for of_view in view.reads]) for row in range(rows)]
-    found = view.function.run(columns, _flags(labels))
+    labels, times = _labels(plan, view, parts, rows), _oldest([parts[of_view] for of_view in view.reads], rows)
+    found = view.function.run(columns, flags([label is Status.ERROR for label in labels]))
     if found is None:
         return [Served(view.nulls, view.all[Status.ERROR], Outcome.FAILED, time) for time in times]
-    values = [to_python(found[feature.stored_at]) for feature in view.features]
-    bad = [found[feature.stored_at].bad.tolist() for feature in view.features]
+    computed = [found[feature.stored_at] for feature in view.features]
+    values = zip(*map(to_python, computed), strict=True)
+    bad = zip(*(one.bad.tolist() for one in computed), strict=True)
     served = []
-    for row, (label, time) in enumerate(zip(labels, times, strict=True)):
-        of_row = [column[row] for column in values]
-        statuses = tuple(_status(label, value, wrong[row]) for value, wrong in zip(of_row, bad, strict=True))
-        alike = view.all[statuses[0]]
-        outcome = Outcome.LACKING if label is Status.ERROR else Outcome.COMPUTED
-        served.append(Served(of_row, alike if statuses == alike else statuses, outcome, time))
+    for of_row, wrong, label, time in zip(values, bad, labels, times, strict=True):
+        statuses = view.all[label if label in _TOLD else Status.PRESENT]
+        if None in of_row:
+            statuses = tuple(_status(label, value, failed) for value, failed in zip(of_row, wrong, strict=True))
+        served.append(Served(of_row, statuses, Outcome.LACKING if label is Status.ERROR else Outcome.COMPUTED, time))
     return served
 
 
-def _label(statuses: Sequence[Status]) -> Status:
-    """The worst status of a row's inputs; those that say nothing of a value that is there count as PRESENT."""
-    return next((worst for worst in (Status.ERROR, Status.DEFAULT, Status.STALE, Status.NOT_FOUND) if worst in statuses), Status.PRESENT)
+def _labels(plan: ServicePlan, view: OnDemandPlan, parts: Sequence[Sequence[Served]], rows: int) -> list[Status]:
+    """The worst status of each row's inputs; those that say nothing of a value that is there count as PRESENT."""
+    usual = [(parts[n], plan.views[n].all[Status.PRESENT]) for n in view.reads]
+    labels = []
+    for row in range(rows):
+        label = Status.PRESENT
+        if not all(of_view[row].statuses is present for of_view, present in usual):
+            seen = {parts[of_view][row].statuses[place] for of_view, place in view.places}
+            label = next((worst for worst in _WORST_FIRST if worst in seen), Status.PRESENT)
+        labels.append(label)
+    return labels
+
+
+def _oldest(parts: Sequence[Sequence[Served]], rows: int) -> list[int | None]:
+    """The oldest event time of each row's inputs."""
+    times = ([of_view[row].event_time_us for of_view in parts] for row in range(rows))
+    return [min((time for time in of_row if time is not None), default=None) for of_row in times]
 
 
 def _status(label: Status, value: Any, bad: bool) -> Status:
     if bad:
         return Status.ERROR
-    if label in (Status.DEFAULT, Status.STALE):
+    if label in _TOLD:
         return label
     if value is not None:
         return Status.PRESENT
     return Status.NOT_FOUND if label is Status.NOT_FOUND else Status.NULL
-
-
-def _oldest(times_us: Sequence[int | None]) -> int | None:
-    return min((time for time in times_us if time is not None), default=None)
-
-
-def _flags(labels: Sequence[Status]) -> Any:
-    import numpy as np  # noqa: PLC0415
-
-    return np.array([label is Status.ERROR for label in labels], np.bool_)

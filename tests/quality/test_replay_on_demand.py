@@ -31,7 +31,7 @@ def test_what_was_read_is_equal_and_what_was_computed_is_named(tmp_path: Path) -
         plan = Planner().plan(keeper.state, "trips", ["trip__share"])
         entities = [{"carrier": "UA", "planned": 60, "departs": "2026-03-03T18:30:00Z", "base": "EWR"}]
         answer = await look_up(plan, NearCache(store, 0), to_micros(NOON), entities, GatewaySettings())
-        assert answer.computed[0][0].values == [0.25]
+        assert answer.computed[0][0].values == (0.25,)
         return token_of(answer)
 
     token = asyncio.run(served())

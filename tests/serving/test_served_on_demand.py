@@ -16,7 +16,9 @@ import pytest
 from penstock.clock import to_micros
 from penstock.config import FeatureLogSettings
 from penstock.contract import FeatureService, OnDemandView, minutes
+from penstock.offline.lake import Lake
 from penstock.online.memory import MemoryStore
+from penstock.quality.served_log import SERVED, ship
 from penstock.registry.project import Project
 from penstock.registry.snapshot import compile_snapshot
 from penstock.sdk import AsyncFeatureClient
@@ -301,6 +303,10 @@ def test_the_log_has_what_was_given_and_what_was_computed_and_the_token_what_was
     assert json.loads(trip.key or b"") == [60, "2026-03-03T17:30:00Z", "EWR"]
     assert (trip.outcome, trip.event_time_us) == (Outcome.COMPUTED, to_micros(NOON - minutes(15)))
     assert (trip.features, trip.values, trip.statuses) == (["trip__share", "trip__flights"], [0.25, 5], ["PRESENT", "PRESENT"])
+    lake = Lake(str(tmp_path / "lake"))
+    assert ship(lake, tmp_path / "var/feature_log").rows == 2
+    brought = {one["name"]: one for one in lake.dataset(SERVED).to_table().to_pylist()}
+    assert (brought["trip"]["outcome"], brought["trip"]["values"], brought["trip"]["key"]) == ("computed", "[0.25,5]", trip.key)
 
 
 def test_a_gateway_imports_numpy_only_for_a_service_that_needs_it() -> None:
