@@ -180,6 +180,7 @@ class GatewaySettings(Section):
     max_in_progress: int = Field(300, ge=1, description="entities a process answers at once, and 5 a request; more are turned away")
     deadline_ms: int = Field(1000, ge=1, description="milliseconds an answer may take that names no x-deadline-ms")
     cache_mb: int = Field(64, ge=0, description="megabytes of values a process holds, for as long as views allow; 0: none")
+    functions: str = Field("feature_functions", description="folder with the modules of request-time functions")
     keys_file: str = Field("var/keys.json", description="hashes of the API keys and what each may read")
     jwt: JwtSettings = JwtSettings()
     log: Literal["text", "json"] = Field("text", description="what a line of the log is, for people or for machines")

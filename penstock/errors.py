@@ -11,6 +11,7 @@
     ├── CommitError            an offline table would be left wrong
     ├── PublicationError       a publication could not be completed
     ├── ReplayError            a replay token cannot be read, or what it names is not in the lake
+    ├── FunctionError          a request-time function cannot be run, raised, or gave something else than it declares
     ├── DagsterError           the Dagster instance did not do what it was asked
     ├── StoreError             the online store
     │   ├── StoreUnavailable   it did not answer
@@ -100,6 +101,13 @@ class ReplayError(PenstockError):
     """A replay token cannot be read, or the lake no longer holds what it names."""
 
 
+class FunctionError(PenstockError):
+    """A request-time function cannot be run, raised, or gave something else than its view declares.
+
+    Operator action: the message names view and function; correct the module, publish the definitions, and bring it to the gateways.
+    """
+
+
 class DagsterError(PenstockError):
     """The Dagster instance did not do what it was asked.
 
@@ -146,7 +154,7 @@ class UnknownFeature(RequestError):
 
 
 class InvalidEntity(RequestError):
-    """An entity of the request lacks a join key or gives one of the wrong type."""
+    """An entity of the request lacks a join key or request field, or gives one of the wrong type."""
 
 
 class TooManyEntities(RequestError):

@@ -31,6 +31,7 @@ from penstock.offline.sources import read_table
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import FIRST_GENERATION, Publication, latest
 from penstock.point_in_time.joined import Joined, Resources, join
+from penstock.point_in_time.on_demand import on_demand_joins
 from penstock.point_in_time.preview import Sample, preview
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, table_rows
 from penstock.point_in_time.view_join import view_joins
@@ -165,7 +166,7 @@ class Store:
         Args:
             spine: rows to enrich: a Spark DataFrame, a pandas, polars or Arrow table, the text of a query as `query`
                 takes it, or what `spine` gives.
-            features: a service by name, some views, or view → the features wanted of it.
+            features: a service by name, its on-demand views included; some views; or view → the features wanted of it.
             mode: what counts as known, see `penstock.as_of.Mode`.
             overrides: view's name → another mode for it.
             full_feature_names: whether columns are `<view>__<feature>`; else a feature that two views have is refused.
@@ -175,7 +176,8 @@ class Store:
             The join, planned: `.explain()` tells how; `.to_spark()`, `.to_pandas()`, `.to_arrow()` … compute it.
         """
         joins = view_joins(self.lake, self._selection(features), mode, overrides, full_feature_names=full_feature_names)
-        return join(self.lake, self._rows(spine), joins, self._resources(), engine)
+        computed = on_demand_joins(self.project.service(features).on_demand if isinstance(features, str) else (), joins)
+        return join(self.lake, self._rows(spine), joins, self._resources(), engine, computed)
 
     def preview(
         self, view: FeatureView, keys_or_spine: Sample | None = None, *, first: date | None = None, last: date | None = None

@@ -32,7 +32,7 @@ class Project:
 
     def __init__(self, folder: Path, publish_every_s: int = 15, views: Container[str] | None = None) -> None:
         self.folder = folder
-        for name in ("conf", "feature_assets", "jobs"):
+        for name in ("conf", "feature_assets", "feature_functions", "jobs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copyfile(ROOT / "workspace.yaml", folder / "workspace.yaml")
         (folder / "conf" / "local.yaml").write_text(
@@ -52,6 +52,14 @@ class Project:
                 path.unlink()
                 text = re.sub(rf"^from .* import VIEW as {path.stem}\n|\b{path.stem}(, )?", "", text, flags=re.MULTILINE)
         services.write_text(text)
+        gone = [
+            f"feature_assets.{path.stem} import"
+            for path in (ROOT / "feature_assets").glob("*.py")
+            if not (services.parent / path.name).exists()
+        ]
+        for path in services.parent.glob("*.py"):
+            if any(line in path.read_text() for line in gone):  # an on-demand view of what is gone
+                path.unlink()
 
     @property
     def lake(self) -> Lake:

@@ -26,10 +26,16 @@ def list_() -> None:
     views = _table("feature view", "entity", "features", "owner", "status", "fingerprint")
     for view in snapshot.views:
         views.add_row(view.ref, view.entity, str(len(view.features)), view.owner, view.status, view.fingerprint)
+    on_demand = _table("on-demand view", "request", "features", "owner", "function", "code")
+    for one in snapshot.on_demand:
+        on_demand.add_row(
+            one.ref, ", ".join(name for name, _ in one.request), str(len(one.features)), one.owner, one.function, one.fingerprint
+        )
     services = _table("feature service", "views", "owner", "contract")
     for service in snapshot.services:
-        services.add_row(service.name, ", ".join(f"{s.view}@{s.version}" for s in service.selection), service.owner, service.contract)
-    for part in (views, "", services, "", f"snapshot {snapshot.fingerprint}"):
+        of = [*((s.view, s.version) for s in service.selection), *service.on_demand]
+        services.add_row(service.name, ", ".join(f"{name}@{version}" for name, version in of), service.owner, service.contract)
+    for part in (views, "", *((on_demand, "") if snapshot.on_demand else ()), services, "", f"snapshot {snapshot.fingerprint}"):
         out.print(part)
 
 

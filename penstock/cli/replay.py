@@ -54,6 +54,8 @@ def _show(done: Replay) -> None:
         print_whole(values)
     else:
         out.print(f"{len(rows)} rows; --json shows their values")
+    if done.on_demand:
+        out.print(f"not computed again, for what the caller gave is not in the token: {', '.join(done.on_demand)}", soft_wrap=True)
     differing = sum(part.finding not in SAME for part in done.parts)
     if differing:
         out.print(f"[red]{differing} of {len(done.parts)} differ[/] from what the lake gives")
@@ -81,6 +83,7 @@ def _document(done: Replay) -> dict[str, Any]:
         "snapshot": done.snapshot,
         "now": done.now,
         "equal": done.equal,
+        "on_demand": done.on_demand,
         "parts": [
             {
                 "row": part.row,

@@ -19,6 +19,8 @@ from penstock.contract.aggregation import (
     total,
 )
 from penstock.contract.entity import Entity
+from penstock.contract.function import Columns
+from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import FeatureService
 from penstock.contract.source import Availability, External, Pii, Source, available_after, available_at, delta, parquet
 from penstock.contract.view import FeatureView
@@ -28,6 +30,7 @@ __all__ = [
     "EACH_EVENT",
     "Aggregation",
     "Availability",
+    "Columns",
     "Degradation",
     "Entity",
     "External",
@@ -35,6 +38,7 @@ __all__ = [
     "FeatureService",
     "FeatureView",
     "FreshnessSla",
+    "OnDemandView",
     "Pii",
     "Readiness",
     "Source",

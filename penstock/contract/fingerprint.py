@@ -81,7 +81,7 @@ def _syntax_of(function: FunctionType) -> str:
         tree = ast.parse(source)
     except SyntaxError:
         return source  # a lambda stands within a statement that is not its own
-    _drop_docstrings(tree)
+    without_docstrings(tree)
     return ast.unparse(tree)  # not ast.dump: its form changes with every version of Python
 
 
@@ -113,7 +113,8 @@ def _value_of(value: object, module: str, names: set[str], seen: set[str]) -> ob
     return _ADDRESS.sub("", repr(value))
 
 
-def _drop_docstrings(tree: ast.AST) -> None:
+def without_docstrings(tree: ast.AST) -> None:
+    """Take the docstrings of modules, functions and classes out of a syntax tree."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]

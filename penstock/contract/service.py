@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_unique
 from penstock.contract.view import FeatureView
 from penstock.errors import ContractError
+
+if TYPE_CHECKING:
+    from penstock.contract.on_demand import OnDemandView
 
 AnyView: TypeAlias = FeatureView | NamedView
 
@@ -38,15 +41,18 @@ class FeatureService:
         name: e.g. `arrival_delay`.
         views: the views, all of whose features are served, or view → the features wanted. A view that is wanted twice,
             as of origin and of destination, is given names: `weather.named("dest_weather", on={"airport": "dest"})`.
+        on_demand: views computed at the request; what they take of other views is among the features wanted.
         owner: team or person to ask.
         description: one sentence for people.
 
     Raises:
-        ContractError: two views of one name, a feature its view does not have, a join key of two types.
+        ContractError: two views of one name, a feature its view does not have, a join key or request field of two types, or
+            an on-demand view whose inputs are not there.
     """
 
     name: str
     views: Sequence[AnyView] | Mapping[AnyView, Sequence[str]] = field(kw_only=True)
+    on_demand: "Sequence[OnDemandView]" = field(default=(), kw_only=True)
     owner: str = field(kw_only=True)
     description: str = field(default="", kw_only=True)
 
@@ -56,6 +62,28 @@ class FeatureService:
         if not list(self.views):
             raise ContractError(f"{where}: no views")
         object.__setattr__(self, "_selection", select(self.views, where))
+        object.__setattr__(self, "on_demand", tuple(self.on_demand))
+        require_unique([*(part.name for part in self.selection), *(view.name for view in self.on_demand)], f"{where}: views")
+        for view in self.on_demand:
+            self._check_on_demand(view, where)
+
+    def _check_on_demand(self, view: "OnDemandView", where: str) -> None:
+        had = {(part.name, part.view): part.features for part in self.selection}
+        lacking = [
+            f"{part.name}__{feature}"
+            for part in view.selection
+            for feature in part.features
+            if feature not in had.get((part.name, part.view), ())
+        ]
+        if lacking:
+            raise ContractError(
+                f"{where}: {view.ref} takes {', '.join(lacking)}, which the service does not have",
+                hint="add them to views=: what a value was computed from is served, logged and trained on beside it",
+            )
+        kinds = {**self.request, **self.join_keys}
+        for name, dtype in view.request.items():
+            if kinds[name] != dtype:
+                raise ContractError(f"{where}: '{name}' is {kinds[name]} for one view or join key and {dtype} for '{view.name}'")
 
     @property
     def selection(self) -> tuple[Selection, ...]:
@@ -67,6 +95,14 @@ class FeatureService:
     def join_keys(self) -> dict[str, str]:
         """Join key → dtype over all its views, in order of first use."""
         return {part.on[key]: dtype for part in self.selection for key, dtype in part.view.entity.join_keys.items()}
+
+    @property
+    def request(self) -> dict[str, str]:
+        """Request field → dtype over all its on-demand views, in order of first use."""
+        fields: dict[str, str] = {}
+        for name, dtype in (one for view in self.on_demand for one in view.request.items()):
+            fields.setdefault(name, dtype)
+        return fields
 
 
 def select(views: Sequence[AnyView] | Mapping[AnyView, Sequence[str]], where: str) -> tuple[Selection, ...]:

@@ -6,17 +6,18 @@ from contextlib import contextmanager
 
 from pyspark.errors import PythonException
 
-from penstock.errors import SourceError
+from penstock.errors import FunctionError, SourceError
 
-_OURS = re.compile(r"penstock\.errors\.SourceError: (?P<message>[^\n]*)(?:\n\s*hint: (?P<hint>[^\n]*))?")
+_KINDS = {kind.__name__: kind for kind in (SourceError, FunctionError)}
+_OURS = re.compile(r"penstock\.errors\.(?P<kind>SourceError|FunctionError): (?P<message>[^\n]*)(?:\n\s*hint: (?P<hint>[^\n]*))?")
 
 
 @contextmanager
 def as_themselves() -> Iterator[None]:
-    """What runs within raises a task's SourceError as such.
+    """What runs within raises a task's SourceError or FunctionError as such.
 
     Raises:
-        SourceError: a task raised it.
+        SourceError, FunctionError: a task raised it.
     """
     try:
         yield
@@ -24,4 +25,4 @@ def as_themselves() -> Iterator[None]:
         found = _OURS.search(str(error))
         if found is None:
             raise
-        raise SourceError(found["message"], hint=found["hint"] or "") from None
+        raise _KINDS[found["kind"]](found["message"], hint=found["hint"] or "") from None

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from penstock.offline.task_errors import as_themselves
+from penstock.point_in_time.on_demand import OnDemandJoin, appended
 from penstock.point_in_time.planner import Plan
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Rows, TableRows, Tile, cast
 from penstock.point_in_time.tile import ViewFiles, attach
@@ -46,15 +47,35 @@ class Written:
     told: str = ""
 
 
-def in_process(rows: Rows, plan: Plan, views: Sequence[ViewFiles], order: Sequence[str]) -> Iterator[pa.Table]:
+@dataclass(frozen=True)
+class Attach:
+    """Attaches features to a tile.
+
+    Args:
+        views: what is read.
+        on_demand: what is computed of that.
+        order: the columns, those of the spine among them.
+    """
+
+    views: tuple[ViewFiles, ...]
+    on_demand: tuple[OnDemandJoin, ...]
+    order: tuple[str, ...]
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The tile's rows with their features."""
+        computed = {name for one in self.on_demand for name in one.names}
+        return appended(attach(self.views, rows, [name for name in self.order if name not in computed]), self.on_demand, self.order)
+
+
+def in_process(rows: Rows, plan: Plan, attached: Attach) -> Iterator[pa.Table]:
     """The spine's rows with their features, tile by tile, without Spark."""
     for tile in rows.cut(plan.columns, plan.tiles):
-        yield attach(views, rows.read(tile), order)
+        yield attached(rows.read(tile))
 
 
-def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, views: Sequence[ViewFiles], schema: pa.Schema) -> DataFrame:
+def on_spark(spark: SparkSession, spine: OnSpark, plan: Plan, attached: Attach, schema: pa.Schema) -> DataFrame:
     """The spine's rows with their features as a DataFrame of this schema; each of its partitions is a tile."""
-    work = _Attach(tuple(views), tuple(schema.names))
+    work = _InBatches(attached)
     return _map_tiles(spark, spine, plan, work, from_arrow_schema(schema, prefer_timestamp_ntz=True))
 
 
@@ -62,8 +83,7 @@ def write_on_spark(
     spark: SparkSession,
     spine: OnSpark,
     plan: Plan,
-    views: Sequence[ViewFiles],
-    order: Sequence[str],
+    attached: Attach,
     folder: str,
     finish: Finish | None,
 ) -> list[Written]:
@@ -71,14 +91,14 @@ def write_on_spark(
 
     A task that Spark runs twice writes two files; only the one it reported is named here.
     """
-    written = _map_tiles(spark, spine, plan, _Write(tuple(views), tuple(order), folder, finish), _WRITTEN)
+    written = _map_tiles(spark, spine, plan, _Write(attached, folder, finish), _WRITTEN)
     with as_themselves():
         return [Written(**row.asDict()) for row in written.collect()]
 
 
 def write_frame(rows: DataFrame, schema: pa.Schema, folder: str, finish: Finish | None = None) -> list[Written]:
     """Any DataFrame, written the same way: a file for each of its partitions that has rows."""
-    written = rows.mapInArrow(_from_batches(schema, _Write((), tuple(schema.names), folder, finish)), _WRITTEN)
+    written = rows.mapInArrow(_from_batches(schema, _Write(Attach((), (), tuple(schema.names)), folder, finish)), _WRITTEN)
     with as_themselves():
         return [Written(**row.asDict()) for row in written.collect()]
 
@@ -99,27 +119,25 @@ def write_table(folder: str, rows: pa.Table, finish: Finish | None = None) -> Wr
 
 
 @dataclass(frozen=True)
-class _Attach:
+class _InBatches:
     """A tile → its batches with features."""
 
-    views: tuple[ViewFiles, ...]
-    order: tuple[str, ...]
+    attached: Attach
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        yield from attach(self.views, rows, self.order).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+        yield from self.attached(rows).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
 
 
 @dataclass(frozen=True)
 class _Write:
     """A tile → one row that tells of the file it was written to."""
 
-    views: tuple[ViewFiles, ...]
-    order: tuple[str, ...]
+    attached: Attach
     folder: str
     finish: Finish | None
 
     def __call__(self, rows: pa.Table) -> Iterator[pa.RecordBatch]:
-        one = write_table(self.folder, attach(self.views, rows, self.order), self.finish)
+        one = write_table(self.folder, self.attached(rows), self.finish)
         yield pa.RecordBatch.from_pydict(
             {
                 "path": pa.array([one.path], pa.string()),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from penstock.errors import SpineError
 from penstock.offline.arrow import arrow_type
@@ -20,11 +21,11 @@ from penstock.offline.commit import read_features
 from penstock.offline.lake import RETENTION, Lake
 from penstock.offline.memory import give_back
 from penstock.point_in_time import sql_engine
-from penstock.point_in_time.columnar_engine import Finish, Written, in_process, on_spark, write_frame, write_on_spark, write_table
+from penstock.point_in_time.columnar_engine import Attach, Finish, Written, in_process, on_spark, write_frame, write_on_spark, write_table
+from penstock.point_in_time.on_demand import OnDemandJoin, appending, check_on_demand
 from penstock.point_in_time.planner import Plan, explained, files_of, plan
 from penstock.point_in_time.sinks import as_delta, as_parquet
-from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
-from penstock.point_in_time.tile import ViewFiles
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check, column_types
 from penstock.point_in_time.view_join import ViewJoin
 
 # A JVM takes about as long to start as this process takes to join so much.
@@ -47,7 +48,12 @@ class Resources:
 
 
 def join(
-    lake: Lake, spine: Spine, joins: Sequence[ViewJoin], resources: Resources, engine: Literal["columnar", "sql"] | None = None
+    lake: Lake,
+    spine: Spine,
+    joins: Sequence[ViewJoin],
+    resources: Resources,
+    engine: Literal["columnar", "sql"] | None = None,
+    on_demand: Sequence[OnDemandJoin] = (),
 ) -> "Joined":
     """Attach to each spine row the feature values known at its event time, under the rule of `penstock.as_of`.
 
@@ -57,16 +63,18 @@ def join(
         joins: the views; output columns follow their order.
         resources: what may be used.
         engine: which; None: the columnar one unless there is a reason against it, which `explain` tells.
+        on_demand: what is computed of the joined rows; its columns come last.
 
     Returns:
         n rows, order not kept: the spine's columns, then `<view>__<feature>`. Null where no row is eligible.
 
     Raises:
-        SpineError: the spine has no rows; a join key or the event time is missing or has another type; a column would
-            be written twice; or the columnar engine is asked for and cannot do it.
+        SpineError: the spine has no rows; a join key, a request field or the event time is missing or has another type; a column
+            would be written twice; or the columnar engine is asked for and cannot do it.
         SourceError: a table no longer has the version that is asked for.
     """
     check(spine, joins)
+    check_on_demand(column_types(spine.schema), joins, on_demand)
     extent = spine.extent()
     if not extent.rows:
         raise SpineError("the spine has no rows", hint="check its query, and whether its source has been ingested")
@@ -74,7 +82,7 @@ def join(
     give_back()  # what looking at a large spine took
     if engine == "columnar" and made.why_sql is not None:
         raise SpineError(f"the columnar engine cannot join this: {made.why_sql}", hint="leave the engine out, and SQL does")
-    return Joined(lake, spine, made, resources)
+    return Joined(lake, spine, made, resources, tuple(on_demand))
 
 
 @dataclass(frozen=True)
@@ -88,11 +96,13 @@ class Joined:
     spine: Spine
     plan: Plan
     resources: Resources
+    on_demand: tuple[OnDemandJoin, ...] = ()
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Its columns: the spine's, then the features."""
-        return pa.schema([*self.spine.schema, *(field for one in self.plan.joins for field in _columns(one))])
+        """Its columns: the spine's, then the features, those computed at the request last."""
+        stored = [field for one in self.plan.joins for field in _columns(one)]
+        return pa.schema([*self.spine.schema, *stored, *(field for one in self.on_demand for field in one.fields)])
 
     @property
     def columns(self) -> list[str]:
@@ -103,20 +113,25 @@ class Joined:
     def explain(self) -> str:
         """What will be read, in which tiles, by which engine and why; a line each."""
         where = "in this process, without Spark" if self._without_spark else "in Spark's tasks"
-        return "\n".join([*explained(self.plan), f"runs      {where}"])
+        computed = [f"computed  {one.function.view}: {len(one.names)} features by {one.function.source.name}" for one in self.on_demand]
+        return "\n".join([*explained(self.plan), *computed, f"runs      {where}"])
 
     def to_spark(self) -> DataFrame:
         """As a Spark DataFrame, computed when that is."""
         spark = self.resources.spark()
         if self.plan.why_sql is None:
-            return on_spark(spark, self._on_spark(spark), self.plan, self._files, self.schema)
+            return on_spark(spark, self._on_spark(spark), self.plan, self._attach, self.schema)
         tables = [sql_engine.ViewTable(one, read_features(spark, self.lake, one.view, one.version)) for one in self.plan.joins]
-        return sql_engine.join(spark, frame_of(spark, self.spine), tables)
+        joined = sql_engine.join(spark, frame_of(spark, self.spine), tables)
+        if not self.on_demand:
+            return joined
+        types = from_arrow_schema(self.schema, prefer_timestamp_ntz=True)
+        return joined.mapInArrow(appending(self.on_demand, self.schema), types)
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         """As Arrow batches, one after the other: never all of them in memory."""
         if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
-            for table in in_process(self.spine, self.plan, self._files, self.columns):
+            for table in in_process(self.spine, self.plan, self._attach):
                 yield from table.to_batches()
             return
         with self._staging() as folder:
@@ -168,10 +183,10 @@ class Joined:
             finish: what is done to the rows of each tile first, and what to tell of them; it crosses to workers.
         """
         if isinstance(self.spine, TableRows | DeltaRows) and self._without_spark:
-            return [write_table(folder, table, finish) for table in in_process(self.spine, self.plan, self._files, self.columns)]
+            return [write_table(folder, table, finish) for table in in_process(self.spine, self.plan, self._attach)]
         spark = self.resources.spark()
         if self.plan.why_sql is None:
-            return write_on_spark(spark, self._on_spark(spark), self.plan, self._files, self.columns, folder, finish)
+            return write_on_spark(spark, self._on_spark(spark), self.plan, self._attach, folder, finish)
         return write_frame(self.to_spark(), self.schema, folder, finish)
 
     @property
@@ -179,8 +194,9 @@ class Joined:
         return not isinstance(self.spine, FrameRows) and self.plan.why_sql is None and self.plan.bytes <= _IN_PROCESS_BYTES
 
     @cached_property
-    def _files(self) -> list[ViewFiles]:
-        return files_of(self.lake, self.plan, {field.name: field.type for field in self.schema}, self.resources.task_bytes)
+    def _attach(self) -> Attach:
+        files = files_of(self.lake, self.plan, {field.name: field.type for field in self.schema}, self.resources.task_bytes)
+        return Attach(tuple(files), self.on_demand, tuple(self.columns))
 
     def _on_spark(self, spark: SparkSession) -> DeltaRows | FrameRows:
         return self.spine if isinstance(self.spine, DeltaRows) else FrameRows(frame_of(spark, self.spine))

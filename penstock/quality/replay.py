@@ -90,12 +90,15 @@ class Replay:
         service, snapshot: of the answer.
         now: the time its values were judged at.
         parts: per row and view.
+        on_demand: the service's on-demand views, of which nothing is computed again: a token names what was read, and not what
+            the caller gave. What they took from the views is in `parts`, and what was given in the feature log.
     """
 
     service: str
     snapshot: str
     now: datetime
     parts: tuple[Replayed, ...]
+    on_demand: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -128,7 +131,9 @@ def replay(lake: Lake, text: str) -> Replay:
             f"the token was made under snapshot '{token.snapshot}': {error.message}", hint="replay it in the project it was served by"
         ) from None
     parts = [part for view in token.views for part in _replay_view(lake, snapshot, token, view)]
-    return Replay(token.service, token.snapshot, from_micros(token.now_us), tuple(sorted(parts, key=lambda part: part.row)))
+    on_demand = (f"{name}@{version}" for one in snapshot.services if one.name == token.service for name, version in one.on_demand)
+    in_order = sorted(parts, key=lambda part: part.row)
+    return Replay(token.service, token.snapshot, from_micros(token.now_us), tuple(in_order), tuple(on_demand))
 
 
 def _replay_view(lake: Lake, snapshot: Snapshot, token: Token, view: TokenView) -> list[Replayed]:

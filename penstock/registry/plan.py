@@ -36,6 +36,7 @@ _MEANS = {
     "consistency": "reads hear another number of replicas: at local_one they may give an older value after a node failed",
     "contract": "clients that pinned the old contract get ContractMismatch",
 }
+_MEANS_ON_DEMAND = {"fingerprint": "gateways serve it once they have this code; training sets made with the other are not made again"}
 
 
 def diff(before: Snapshot, after: Snapshot) -> list[Change]:
@@ -45,6 +46,7 @@ def diff(before: Snapshot, after: Snapshot) -> list[Change]:
         ("entity", {e.name: e for e in before.entities}, {e.name: e for e in after.entities}),
         ("source", {s.name: s for s in before.sources}, {s.name: s for s in after.sources}),
         ("feature view", _views(before), _views(after)),
+        ("on-demand view", {v.ref: v for v in before.on_demand}, {v.ref: v for v in after.on_demand}),
         ("feature service", _services(before), _services(after)),
     ):
         found += _compared(kind, ones, others)
@@ -60,6 +62,7 @@ def _services(snapshot: Snapshot) -> dict[str, ServiceEntry]:
 
 
 def _compared(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    means = _MEANS_ON_DEMAND if kind == "on-demand view" else _MEANS
     for name in sorted({*before, *after}):
         what = f"{kind} {name}"
         if name not in before:
@@ -68,7 +71,7 @@ def _compared(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             yield Change(what=what, kind="removed")
         else:
             for field, one, other in _fields("", msgspec.to_builtins(before[name]), msgspec.to_builtins(after[name])):
-                yield Change(what=what, kind="changed", field=field, before=one, after=other, means=_MEANS.get(field, ""))
+                yield Change(what=what, kind="changed", field=field, before=one, after=other, means=means.get(field, ""))
 
 
 def _fields(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 from dataclasses import dataclass
 
+from penstock.contract.function import module_of
+from penstock.contract.on_demand import OnDemandView
 from penstock.contract.rules import require_unique
 from penstock.contract.service import FeatureService
 from penstock.contract.source import Source
@@ -13,15 +15,16 @@ from penstock.errors import ContractError, RegistryError
 
 @dataclass(frozen=True)
 class Project:
-    """The views and services of one project, each name once (a view once per version)."""
+    """The views, services and on-demand views of one project, each name once (a view once per version)."""
 
     name: str
     views: tuple[FeatureView, ...]
     services: tuple[FeatureService, ...]
+    on_demand: tuple[OnDemandView, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"project '{self.name}'"
-        require_unique((view.ref for view in self.views), f"{where}: feature views")
+        require_unique([*(view.ref for view in self.views), *(view.ref for view in self.on_demand)], f"{where}: feature views")
         require_unique((service.name for service in self.services), f"{where}: feature services")
         require_unique((source.name for source in self.sources), f"{where}: sources (two objects of one name)")
         entities = {id(view.entity): view.entity for view in self.views}
@@ -30,6 +33,23 @@ class Project:
             for part in service.selection:
                 if part.view not in self.views:
                     raise ContractError(f"{where}: service '{service.name}' uses {part.view.ref}, which no feature file defines as VIEW")
+            for view in service.on_demand:
+                if view not in self.on_demand:
+                    raise ContractError(f"{where}: service '{service.name}' uses {view.ref}, which no feature file defines as VIEW")
+        modules: dict[str, OnDemandView] = {}
+        for view in self.on_demand:
+            other = modules.setdefault(module_of(view.function.name), view)
+            if other.function.text != view.function.text:
+                raise ContractError(
+                    f"{where}: the functions of {other.ref} and {view.ref} are in two modules, {other.function.path} and"
+                    f" {view.function.path}; a gateway holds one of that name",
+                    hint="give one of them another name",
+                )
+            if view.compute.__module__.partition(".")[0] == self.name:
+                raise ContractError(
+                    f"{where}: the function of {view.ref} is in {view.compute.__module__}; the gateway never loads feature files",
+                    hint="move it to a module of its own, in feature_functions/",
+                )
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -66,7 +86,7 @@ class Project:
 def load_project(package: str) -> Project:
     """The project whose feature files are the modules of `package`.
 
-    A module may define `VIEW` (or `VIEWS`), and any number of feature services.
+    A module may define `VIEW` (or `VIEWS`), stored or on-demand, and any number of feature services.
 
     Raises:
         ContractError: a definition breaks a rule; the message names it.
@@ -78,10 +98,15 @@ def load_project(package: str) -> Project:
         if error.name != package:
             raise
         raise RegistryError(f"no package '{package}' of feature files; run this in the project's folder") from None
-    views: list[FeatureView] = []
+    views: list[FeatureView | OnDemandView] = []
     services: dict[int, FeatureService] = {}
     for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda i: i.name):
         module = importlib.import_module(f"{package}.{info.name}")
         views += [v for v in [getattr(module, "VIEW", None), *getattr(module, "VIEWS", ())] if v is not None]
         services |= {id(value): value for value in vars(module).values() if isinstance(value, FeatureService)}
-    return Project(package, tuple(views), tuple(services.values()))
+    return Project(
+        package,
+        tuple(view for view in views if isinstance(view, FeatureView)),
+        tuple(services.values()),
+        tuple(view for view in views if isinstance(view, OnDemandView)),
+    )

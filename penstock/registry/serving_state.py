@@ -4,6 +4,8 @@ A response is computed under one such state. It is read from the control plane a
 replaced as a whole; it never goes back.
 """
 
+from typing import Any
+
 import msgspec
 
 from penstock.registry.snapshot import Snapshot
@@ -41,8 +43,12 @@ class ServingState(msgspec.Struct, frozen=True, kw_only=True):
         services: name → its pointers.
         complete_until_us: (view, version, generation) → the smallest contiguous `complete_until` online; absent:
             nothing was published.
+        functions: (snapshot, on-demand view's name and version) → its function, loaded; of every service.
+        refused: services that cannot be served, and were not before → why.
     """
 
     snapshots: dict[str, Snapshot]
     services: dict[str, ServicePointers]
     complete_until_us: dict[tuple[str, int, int], int]
+    functions: dict[tuple[str, str], Any] = {}
+    refused: dict[str, str] = {}

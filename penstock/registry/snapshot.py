@@ -1,7 +1,8 @@
 """The registry snapshot: all definitions as one canonical JSON document with a fingerprint.
 
-It is what crosses from batch to online: the gateway knows features from it alone. Durations are
-whole microseconds (`*_us`). `format` is raised when the document's shape changes.
+It is what crosses from batch to online: the gateway knows features from it alone, but for the code of request-time
+functions, which it names with their fingerprints. Durations are whole microseconds (`*_us`). `format` is raised when the
+document's shape changes; a project without on-demand views has the document it had before there were any.
 """
 
 import hashlib
@@ -12,13 +13,14 @@ import msgspec
 
 from penstock.clock import MICROSECOND
 from penstock.contract.fingerprint import digest, schema_id, transformation_fingerprint
+from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import FeatureService
 from penstock.contract.view import FeatureView
-from penstock.contract.view_parts import Consistency
+from penstock.contract.view_parts import Consistency, Feature
 from penstock.errors import RegistryError
 from penstock.registry.project import Project
 
-FORMAT = 2
+FORMAT, WITH_ON_DEMAND = 2, 3
 
 
 class EntityEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +92,25 @@ class ViewEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.name}@{self.version}"
 
 
+class OnDemandEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An on-demand view: `taken` are the features its function takes, `request` what the caller gives; both name → dtype."""
+
+    name: str
+    version: int
+    owner: str
+    taken: list[tuple[str, str]]
+    request: list[tuple[str, str]]
+    features: list[FeatureEntry]
+    function: str
+    fingerprint: str
+    handles_nulls: bool
+    description: str
+
+    @property
+    def ref(self) -> str:
+        return f"{self.name}@{self.version}"
+
+
 class SelectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     """What a service takes of a view; `on` pairs the view's join keys, in order, with the service's."""
 
@@ -100,22 +121,27 @@ class SelectionEntry(msgspec.Struct, frozen=True, kw_only=True):
     on: list[tuple[str, str]] = []
 
 
-class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True):
+class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A service; `on_demand` are names and versions, `request` name → dtype of what the caller gives beside the join keys."""
+
     name: str
     owner: str
     selection: list[SelectionEntry]
     join_keys: list[tuple[str, str]]
     contract: str
     description: str
+    on_demand: list[tuple[str, int]] = []
+    request: list[tuple[str, str]] = []
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     format: int
     project: str
     entities: list[EntityEntry]
     sources: list[SourceEntry]
     views: list[ViewEntry]
     services: list[ServiceEntry]
+    on_demand: list[OnDemandEntry] = []
 
     def to_json(self) -> bytes:
         """The document, canonical: equal definitions give equal bytes."""
@@ -132,6 +158,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     def view(self, name: str, version: int) -> ViewEntry:
         return next(entry for entry in self.views if (entry.name, entry.version) == (name, version))
 
+    def on_demand_of(self, service: ServiceEntry) -> list[OnDemandEntry]:
+        """The on-demand views of a service, in its order."""
+        known = {(entry.name, entry.version): entry for entry in self.on_demand}
+        return [known[ref] for ref in service.on_demand]
+
 
 def load_snapshot(document: bytes) -> Snapshot:
     """A snapshot from its JSON.
@@ -145,8 +176,8 @@ def load_snapshot(document: bytes) -> Snapshot:
         raise RegistryError(f"not a registry snapshot: {error}") from None
     if snapshot.format == 1:
         return _from_format_1(snapshot)
-    if snapshot.format != FORMAT:
-        raise RegistryError(f"registry snapshot of format {snapshot.format}; this Penstock reads format {FORMAT}: upgrade it")
+    if snapshot.format not in (FORMAT, WITH_ON_DEMAND):
+        raise RegistryError(f"registry snapshot of format {snapshot.format}; this Penstock reads up to {WITH_ON_DEMAND}: upgrade it")
     return snapshot
 
 
@@ -167,7 +198,7 @@ def compile_snapshot(project: Project) -> Snapshot:
     """The snapshot of a project, every list in order of name."""
     entities = {view.entity.name: view.entity for view in project.views}
     return Snapshot(
-        format=FORMAT,
+        format=WITH_ON_DEMAND if project.on_demand else FORMAT,
         project=project.name,
         entities=[
             EntityEntry(name=e.name, join_keys=list(e.join_keys.items()), description=e.description)
@@ -189,11 +220,13 @@ def compile_snapshot(project: Project) -> Snapshot:
         ],
         views=[_view_entry(v) for v in sorted(project.views, key=lambda v: (v.name, v.version))],
         services=[_service_entry(s) for s in sorted(project.services, key=lambda s: s.name)],
+        on_demand=[_on_demand_entry(v) for v in sorted(project.on_demand, key=lambda v: (v.name, v.version))],
     )
 
 
 def contract_fingerprint(service: FeatureService) -> str:
-    """What a model is promised: keys, view versions, features, dtypes, defaults and ttl; 16 hexadecimal digits."""
+    """What a model is promised: keys, view versions, features, dtypes, defaults and ttl; of on-demand views also what they
+    take and the code of their functions; 16 hexadecimal digits."""
     promised = [
         [
             [part.name, part.view.name, part.view.version],
@@ -203,7 +236,18 @@ def contract_fingerprint(service: FeatureService) -> str:
         ]
         for part in service.selection
     ]
-    return digest([service.name, promised])[:16]
+    computed = [
+        [
+            [v.name, v.version],
+            v.columns,
+            [[f.name, f.dtype, f.unit] for f in v.features],
+            v.function.name,
+            v.function.fingerprint,
+            v.handles_nulls,
+        ]
+        for v in service.on_demand
+    ]
+    return digest([service.name, promised, *([computed] if computed else [])])[:16]
 
 
 def _us(value: timedelta) -> int:
@@ -218,21 +262,7 @@ def _view_entry(view: FeatureView) -> ViewEntry:
         entity=view.entity.name,
         sources=[s.name for s in view.sources],
         owner=view.owner,
-        features=[
-            FeatureEntry(
-                name=f.name,
-                dtype=f.dtype,
-                unit=f.unit,
-                nullable=f.nullable,
-                minimum=None if f.minimum is None else float(f.minimum),
-                maximum=None if f.maximum is None else float(f.maximum),
-                default=f.default,
-                owner=f.owner or view.owner,
-                pii=str(f.pii),
-                description=f.description,
-            )
-            for f in view.features
-        ],
+        features=[_feature_entry(f, view.owner) for f in view.features],
         schema_id=schema_id(view),
         fingerprint=transformation_fingerprint(view),
         ttl_us=None if view.ttl is None else _us(view.ttl),
@@ -254,6 +284,36 @@ def _view_entry(view: FeatureView) -> ViewEntry:
     )
 
 
+def _feature_entry(feature: Feature, owner: str) -> FeatureEntry:
+    return FeatureEntry(
+        name=feature.name,
+        dtype=feature.dtype,
+        unit=feature.unit,
+        nullable=feature.nullable,
+        minimum=None if feature.minimum is None else float(feature.minimum),
+        maximum=None if feature.maximum is None else float(feature.maximum),
+        default=feature.default,
+        owner=feature.owner or owner,
+        pii=str(feature.pii),
+        description=feature.description,
+    )
+
+
+def _on_demand_entry(view: OnDemandView) -> OnDemandEntry:
+    return OnDemandEntry(
+        name=view.name,
+        version=view.version,
+        owner=view.owner,
+        taken=list(view.taken),
+        request=list(view.request.items()),
+        features=[_feature_entry(f, view.owner) for f in view.features],
+        function=view.function.name,
+        fingerprint=view.function.fingerprint,
+        handles_nulls=view.handles_nulls,
+        description=view.description,
+    )
+
+
 def _service_entry(service: FeatureService) -> ServiceEntry:
     return ServiceEntry(
         name=service.name,
@@ -265,4 +325,6 @@ def _service_entry(service: FeatureService) -> ServiceEntry:
         join_keys=list(service.join_keys.items()),
         contract=contract_fingerprint(service),
         description=service.description,
+        on_demand=[(view.name, view.version) for view in service.on_demand],
+        request=list(service.request.items()),
     )

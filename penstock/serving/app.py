@@ -35,6 +35,7 @@ from penstock.serving.breaker import Breaker
 from penstock.serving.cache import NearCache
 from penstock.serving.catalogue import describe_service, list_services
 from penstock.serving.feature_log import FeatureLog
+from penstock.serving.functions import Functions
 from penstock.serving.http import (
     INTERNAL_ERROR,
     MSGPACK,
@@ -101,6 +102,7 @@ class Gateway:
         self._connect = connect
         self._clock = clock if clock is not None else settings.make_clock()
         self._metrics = GatewayMetrics()
+        self._functions = Functions(settings.path(settings.gateway.functions))
         self._planner = Planner()
         self._admission = Admission(settings.gateway.max_in_progress)
         self._log = FeatureLog(settings.path(settings.feature_log.folder), settings.feature_log, self._clock, self._metrics.log_dropped)
@@ -143,7 +145,7 @@ class Gateway:
                 reader = self._metrics.timed(self._store)
                 self._breaker = Breaker(reader if self._traces is None else self._traces.reads(reader), self._metrics.store_unanswering)
                 self._cache = NearCache(self._breaker, self._settings.cache_mb * 1_000_000, self._metrics.looked_up)
-                self._keeper = StateKeeper(self._store, self._metrics.refresh_failed)
+                self._keeper = StateKeeper(self._store, self._metrics.refresh_failed, self._functions)
                 self._complaints.over(_STORE)
         except StoreError as error:
             self._metrics.refresh_failed()

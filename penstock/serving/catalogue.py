@@ -29,6 +29,7 @@ def describe_service(state: ServingState, name: str) -> ServiceDescription:
     """
     plan = plan_service(state, name)
     ttls_us = {feature.name: view.view.ttl_us for view in plan.views for feature in view.features}
+    ttls_us |= {feature.name: one.ttl_us for one in plan.on_demand for feature in one.features}
     entry = plan.service
     return ServiceDescription(
         name=entry.name,
@@ -37,6 +38,7 @@ def describe_service(state: ServingState, name: str) -> ServiceDescription:
         owner=entry.owner,
         description=entry.description,
         join_keys=dict(entry.join_keys),
+        request=dict(entry.request),
         features=[
             ServedFeature(
                 name=plan_of.name,

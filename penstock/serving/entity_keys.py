@@ -18,17 +18,18 @@ _TEXTS = {
 _FINER_THAN_MICROSECONDS = re.compile(r"[.,]\d{7,}")
 
 
-def require_known_keys(entity: Mapping[str, object], position: int, join_keys: Mapping[str, str]) -> None:
-    """Refuse an entity that names what is no join key of the service: a misspelt key must not be ignored.
+def require_known_keys(entity: Mapping[str, object], position: int, join_keys: Mapping[str, str], request: Mapping[str, str]) -> None:
+    """Refuse an entity that names what is neither join key nor request field of the service: a misspelt one must not be ignored.
 
     Raises:
         InvalidEntity: names the key and those there are.
     """
-    if not entity.keys() <= join_keys.keys():
-        unknown = [name for name in entity if name not in join_keys]
-        expected = ", ".join(f"'{name}' ({dtype})" for name, dtype in join_keys.items())
+    unknown = () if entity.keys() <= join_keys.keys() else [name for name in entity if name not in join_keys and name not in request]
+    if unknown:
+        what = "join key or request field" if request else "join key"
+        expected = ", ".join(f"'{name}' ({dtype})" for name, dtype in {**request, **join_keys}.items())
         raise InvalidEntity(
-            f"entity {position}: {', '.join(map(repr, unknown))} is no join key of this service; it has {expected}", hint=_HINT
+            f"entity {position}: {', '.join(map(repr, unknown))} is no {what} of this service; it has {expected}", hint=_HINT
         )
 
 
@@ -55,7 +56,7 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
                 key_of({part[0]: value}, position, [part])
         return None
     values = [
-        _typed(name, dtype, value, position) if dtype in _TEXTS else value for (name, dtype), value in zip(join_keys, values, strict=True)
+        typed(name, dtype, value, position) if dtype in _TEXTS else value for (name, dtype), value in zip(join_keys, values, strict=True)
     ]
     try:
         return encode_key(join_keys, values)
@@ -63,8 +64,13 @@ def key_of(entity: Mapping[str, object], position: int, join_keys: Sequence[tupl
         raise InvalidEntity(f"entity {position}: {error.message}", hint=_HINT) from None
 
 
-def _typed(name: str, dtype: str, value: object, position: int) -> object:
-    if type(value) is not str:
+def typed(name: str, dtype: str, value: object, position: int, what: str = "join key") -> object:
+    """A value as JSON gave it, where its dtype is one that JSON tells as text; any other as it is.
+
+    Raises:
+        InvalidEntity: the text is none of that dtype.
+    """
+    if dtype not in _TEXTS or type(value) is not str:
         return value
     try:
         if dtype == "binary":
@@ -76,6 +82,6 @@ def _typed(name: str, dtype: str, value: object, position: int) -> object:
         return parse_instant(value)
     except (ValueError, OverflowError):
         raise InvalidEntity(
-            f"entity {position}: join key '{name}' is {dtype}, got {value[:80]!r}; expected {_TEXTS[dtype]}",
+            f"entity {position}: {what} '{name}' is {dtype}, got {value[:80]!r}; expected {_TEXTS[dtype]}",
             hint=_HINT,
         ) from None

@@ -19,7 +19,7 @@ from penstock.serving.access import Grant
 from penstock.serving.judgement import Outcome, Served
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import FeatureRequest, Instant, JoinKeyValue, Status
-from penstock.serving.plan import ServicePlan, service_entry
+from penstock.serving.plan import ServicePlan, offered_features, service_entry
 from penstock.serving.responses import value_columns
 
 PATH = "/get-online-features"
@@ -29,7 +29,7 @@ class FeastRequest(msgspec.Struct, kw_only=True):
     """The body; as in Feast, a field it does not know is passed over.
 
     Args:
-        entities: join key → one value per row.
+        entities: join key or request field → one value per row.
         feature_service: the service; or else
         features: `<view>:<feature>`, of one service that the caller may read.
         full_feature_names: whether features are called `<view>__<feature>` in the answer, or `<feature>`.
@@ -119,7 +119,7 @@ def native(asked: FeastRequest, state: ServingState, grant: Grant) -> FeatureReq
     if len(set(lengths.values())) > 1:
         raise InvalidEntity(
             f"entities are not of one length: {', '.join(f'{name} has {length}' for name, length in lengths.items())}",
-            hint="give every join key one value per row",
+            hint="give every join key and request field one value per row",
         )
     entities = [dict(zip(asked.entities, row, strict=True)) for row in zip(*asked.entities.values(), strict=True)]
     if asked.feature_service is not None:
@@ -131,7 +131,7 @@ def native(asked: FeastRequest, state: ServingState, grant: Grant) -> FeatureReq
 def _service_of(wanted: Sequence[str], state: ServingState, grant: Grant) -> str:
     for name, pointers in sorted(state.services.items()):
         entry = service_entry(state.snapshots[pointers.snapshot], name)
-        offered = {f"{part.name}__{feature}" for part in entry.selection for feature in part.features}
+        offered = set(offered_features(state.snapshots[pointers.snapshot], entry))
         if grant.covers(name) and offered.issuperset(wanted):
             return name
     raise UnknownFeature(
@@ -148,7 +148,7 @@ def as_feast(answer: Answer, token: str, asked: FeastRequest) -> bytes:
     """
     plan, rows = answer.plan, answer.rows
     vectors: list[Any] = []
-    for view, parts, all_present in zip(plan.views, answer.parts, answer.all_present, strict=True):
+    for view, parts, all_present in zip(plan.shown, answer.shown, answer.all_present, strict=True):
         times, columns = _times(parts), value_columns(view, parts)
         if view.has_times:
             columns = [[_seconds(value) for value in column] for column in columns]
@@ -169,7 +169,7 @@ def _beside(answer: Answer, token: str) -> Penstock:
     plan, now_us = answer.plan, answer.now_us
     ages_s: dict[str, list[float | None]] = {}
     late, degraded = [], []
-    for view, parts, all_present in zip(plan.views, answer.parts, answer.all_present, strict=True):
+    for view, parts, all_present in zip(plan.views, answer.parts, answer.all_present, strict=False):
         times = [part.event_time_us for part in parts]
         ages_s[view.name] = [None if at_us is None else (now_us - at_us) / 1_000_000 for at_us in times]
         if now_us > view.late_after_us:

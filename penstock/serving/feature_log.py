@@ -26,6 +26,7 @@ from penstock.clock import Clock, to_micros
 from penstock.config import FeatureLogSettings
 from penstock.serving.judgement import Served
 from penstock.serving.lookup import Answer
+from penstock.serving.on_demand import given_of
 from penstock.serving.plan import ServicePlan
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ _FRAME = Struct(">II")
 
 
 class LoggedView(msgspec.Struct, frozen=True, array_like=True):
-    """One view of a logged row.
+    """One view of a logged row. An on-demand view has no generation (0), watermark, entity (""), attempt and checksum; its columns
+    are the request fields, its key their values as JSON.
 
     Args:
         name: in the service.
@@ -126,7 +128,7 @@ class FeatureLog:
         self._folder, self._settings, self._clock = folder, settings, clock
         self._below = int(settings.sample * 2**32)
         self._writer = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._queue: list[tuple[str, str, ServicePlan, int, int, list[bytes | None], list[Served]]] = []
+        self._queue: list[tuple[str, str, ServicePlan, int, int, list[bytes | None], list[Served], list[bytes]]] = []
         self._requests = self._served = self._sampled = self._dropped = 0
         self._since_us = to_micros(clock.now())
         self._segment: tuple[Path, IO[bytes], int] | None = None
@@ -151,8 +153,9 @@ class FeatureLog:
             self._dropped += len(mine) - room
             self._on_dropped(len(mine) - room)
         for n in mine[:room]:
-            keys, parts = [of_read[n] for of_read in answer.keys], [of_view[n] for of_view in answer.parts]
-            self._queue.append((request_id, principal, answer.plan, answer.now_us, n, keys, parts))
+            keys, parts = [of_read[n] for of_read in answer.keys], [of_view[n] for of_view in answer.shown]
+            given = [given_of(one, answer.given, n) for one in answer.plan.on_demand]
+            self._queue.append((request_id, principal, answer.plan, answer.now_us, n, keys, parts, given))
 
     def _is_in_sample(self, keys: Sequence[bytes | None]) -> bool:
         whole = b"".join(key for key in keys if key is not None)
@@ -230,10 +233,17 @@ def _require_room(folder: Path, megabytes: int) -> None:
 
 
 def _logged(
-    request_id: str, principal: str, plan: ServicePlan, at_us: int, row: int, keys: Sequence[bytes | None], parts: Sequence[Served]
+    request_id: str,
+    principal: str,
+    plan: ServicePlan,
+    at_us: int,
+    row: int,
+    keys: Sequence[bytes | None],
+    parts: Sequence[Served],
+    given: Sequence[bytes],
 ) -> LoggedRow:
     views = []
-    for view, (read, _), part in zip(plan.views, plan.places, parts, strict=True):
+    for view, (read, _), part in zip(plan.views, plan.places, parts[: len(plan.views)], strict=True):
         views.append(
             LoggedView(
                 view.name,
@@ -247,6 +257,27 @@ def _logged(
                 part.attempt,
                 part.checksum,
                 [feature.name for feature in view.features],
+                part.values,
+                part.statuses,
+            )
+        )
+    for one, of_caller, part in zip(plan.on_demand, given, parts[len(plan.views) :], strict=True):
+        fields, names = [name for name, _ in one.view.request], [feature.name for feature in one.features]
+        views.append(
+            LoggedView(
+                one.name,
+                one.name,
+                one.view.version,
+                0,
+                None,
+                "",
+                fields,
+                of_caller,
+                part.outcome,
+                part.event_time_us,
+                None,
+                None,
+                names,
                 part.values,
                 part.statuses,
             )

@@ -37,6 +37,12 @@ class Outcome(StrEnum):
     """The store could not answer: the declared defaults."""
     DROPPED = "R"
     """The store could not answer: the view is left out, as its contract allows."""
+    COMPUTED = "O"
+    """Of an on-demand view: computed at the request."""
+    LACKING = "I"
+    """Of an on-demand view: an input could not be read."""
+    FAILED = "E"
+    """Of an on-demand view: its function raised, or gave something else than it declares."""
 
 
 SERVED = (Outcome.FRESH, Outcome.LATE)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 JoinKeyValue = bool | int | float | str | None
-"""What JSON can give for a join key; a timestamp is ISO 8601 text with an offset."""
+"""What JSON can give for a join key or request field; a timestamp is ISO 8601 text with an offset."""
 
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """With an offset, which is what the schema calls a date-time."""
@@ -50,7 +50,7 @@ class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     Args:
         service: the feature service.
-        entities: one row each: join key → value.
+        entities: one row each: join key, or request field of an on-demand view → value.
         contract: the contract fingerprint the caller was built for; another one being served is an error.
         features: which features, as `<view>__<feature>`; default: all of the service; at least one.
         layout: of the answer.
@@ -64,7 +64,8 @@ class FeatureRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class ServedView(msgspec.Struct, kw_only=True):
-    """A view the response read.
+    """A view the response read, or computed: an on-demand view has generation 0, no watermark, in each row the event time of the
+    oldest input, and as `ttl_s` the smallest of its inputs', by which a client lets go of what it remembers.
 
     Args:
         features: the positions of its features in the response's `features`.
@@ -164,7 +165,7 @@ class ServiceSummary(msgspec.Struct, kw_only=True):
 
 
 class ServiceDescription(msgspec.Struct, kw_only=True):
-    """Body of `GET /v1/services/{name}`: what a caller may ask and will get."""
+    """Body of `GET /v1/services/{name}`: what a caller may ask and will get; `request` is what only the caller knows, field → dtype."""
 
     name: str
     contract: str
@@ -172,6 +173,7 @@ class ServiceDescription(msgspec.Struct, kw_only=True):
     owner: str
     description: str
     join_keys: dict[str, str]
+    request: dict[str, str]
     features: list[ServedFeature]
     views: list[ServedView]
 

@@ -76,7 +76,7 @@ class GatewayMetrics:
 
     def answer(self, answer: Answer) -> None:
         """Count the values and problems of an answer."""
-        for view, parts, all_present in zip(answer.plan.views, answer.parts, answer.all_present, strict=True):
+        for view, parts, all_present in zip(answer.plan.shown, answer.shown, answer.all_present, strict=True):
             of_view = self._values_of(view.view.name)
             if all_present:
                 of_view[Status.PRESENT].inc(len(view.features) * len(parts))

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 from penstock.clock import from_micros
 from penstock.contract.view_parts import Consistency
-from penstock.errors import ContractMismatch, UnknownFeature, UnknownService
+from penstock.errors import ContractMismatch, Unavailable, UnknownFeature, UnknownService
 from penstock.online.store import Slot
 from penstock.registry.serving_state import ServingState
-from penstock.registry.snapshot import EntityEntry, FeatureEntry, ServiceEntry, Snapshot, ViewEntry
+from penstock.registry.snapshot import EntityEntry, FeatureEntry, OnDemandEntry, ServiceEntry, Snapshot, ViewEntry
+from penstock.serving.functions import ServedFunction
 from penstock.serving.messages import ServedView, Status
 
 KeyColumns: TypeAlias = tuple[tuple[str, str], ...]
@@ -28,14 +29,14 @@ class FeaturePlan:
     Args:
         name: as the caller sees it, `<view>__<feature>`.
         feature: its definition.
-        stored_at: its position in the stored values.
-        served_at: its position in the response.
+        stored_at: its position in the stored values, or in what a function gives.
+        served_at: its position in the response; None: it was not asked for, and a function takes it.
     """
 
     name: str
     feature: FeatureEntry
     stored_at: int
-    served_at: int
+    served_at: int | None
 
 
 _FOREVER = 2**63
@@ -107,6 +108,49 @@ class ViewPlan:
 
 
 @dataclass(frozen=True)
+class OnDemandPlan:
+    """One on-demand view to compute of what was read.
+
+    Args:
+        view: its definition.
+        function: computes it.
+        places: per feature it takes, which view of the plan has it, and where among what is served of that.
+        ttl_us: the smallest of the views it takes from; None: none of them expires.
+        features: which of its features to serve.
+    """
+
+    view: OnDemandEntry
+    function: ServedFunction
+    places: tuple[tuple[int, int], ...]
+    ttl_us: int | None
+    features: tuple[FeaturePlan, ...]
+
+    @property
+    def name(self) -> str:
+        return self.view.name
+
+    @cached_property
+    def reads(self) -> tuple[int, ...]:
+        """The views of the plan that it takes from."""
+        return tuple(dict.fromkeys(of_view for of_view, _ in self.places))
+
+    @cached_property
+    def all(self) -> Mapping[Status, tuple[Status, ...]]:
+        """As `ViewPlan.all`."""
+        return {status: (status,) * len(self.features) for status in Status}
+
+    @cached_property
+    def has_times(self) -> bool:
+        """As `ViewPlan.has_times`."""
+        return any("timestamp" in plan.feature.dtype for plan in self.features)
+
+    @cached_property
+    def nulls(self) -> tuple[None, ...]:
+        """As `ViewPlan.nulls`."""
+        return (None,) * len(self.features)
+
+
+@dataclass(frozen=True)
 class Read:
     """Views that are read together: of one entity, whose key is in the same columns.
 
@@ -129,16 +173,23 @@ class Read:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """All views to read for one request; only those with a feature that was asked for."""
+    """All views to read for one request, and what to compute of them; only those with a feature that was asked for, or is taken."""
 
     service: ServiceEntry
     snapshot: str
     views: tuple[ViewPlan, ...]
+    on_demand: tuple[OnDemandPlan, ...] = ()
+
+    @cached_property
+    def shown(self) -> tuple[ViewPlan | OnDemandPlan, ...]:
+        """Its views, those computed at the request last."""
+        return (*self.views, *self.on_demand)
 
     @cached_property
     def features(self) -> tuple[FeaturePlan, ...]:
         """Its features, in the order of the response."""
-        return tuple(sorted((f for view in self.views for f in view.features), key=lambda f: f.served_at))
+        found = {f.served_at: f for view in self.shown for f in view.features if f.served_at is not None}
+        return tuple(found[n] for n in range(len(found)))
 
     @cached_property
     def feature_names(self) -> list[str]:
@@ -160,24 +211,40 @@ class ServicePlan:
                 generation=view.slot.generation,
                 complete_until=None if view.complete_until_us is None else from_micros(view.complete_until_us),
                 ttl_s=None if view.view.ttl_us is None else view.view.ttl_us / 1_000_000,
-                features=[feature.served_at for feature in view.features],
+                features=_served(view.features),
             )
             for view in self.views
+        ] + [
+            ServedView(
+                view=one.view.name,
+                version=one.view.version,
+                generation=0,
+                complete_until=None,
+                ttl_s=None if one.ttl_us is None else one.ttl_us / 1_000_000,
+                features=_served(one.features),
+            )
+            for one in self.on_demand
         ]
 
     @cached_property
     def reorder(self) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
-        """Brings values in the order of the views into that of the response; None: it is the same."""
-        order = [f.served_at for view in self.views for f in view.features]
-        if order == sorted(order):
+        """Brings values in the order of the views into that of the response, without those not asked for; None: it is the same."""
+        order = [f.served_at for view in self.shown for f in view.features]
+        if order == list(range(len(order))):
             return None
-        place = {served_at: position for position, served_at in enumerate(order)}
-        return itemgetter(*[place[n] for n in range(len(order))])
+        place = {served_at: position for position, served_at in enumerate(order) if served_at is not None}
+        places = [place[n] for n in range(len(place))]
+        return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
 
     @cached_property
     def join_keys(self) -> Mapping[str, str]:
         """Name and dtype of what a row of a request may name."""
         return dict(self.service.join_keys)
+
+    @cached_property
+    def request(self) -> Mapping[str, str]:
+        """Name and dtype of what it may name besides: what only the caller knows, for on-demand views."""
+        return dict(self.service.request)
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:
@@ -236,16 +303,19 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
 
     Raises:
         UnknownService: it is not published.
+        Unavailable: it is, and this gateway cannot serve it.
         UnknownFeature: the service has no such feature.
     """
     pointers = state.services.get(service)
+    if pointers is None and service in state.refused:
+        raise Unavailable(f"feature service '{service}' cannot be served by this gateway: {state.refused[service]}")
     if pointers is None:
         raise UnknownService(
             f"no feature service '{service}' is published", hint=_did_you_mean(service, state.services, "GET /v1/services")
         )
     snapshot = state.snapshots[pointers.snapshot]
     entry = service_entry(snapshot, service)
-    offered = dict.fromkeys(f"{part.name}__{feature}" for part in entry.selection for feature in part.features)
+    offered = dict.fromkeys(offered_features(snapshot, entry))
     wanted = offered if features is None else dict.fromkeys(features)
     unknown = [name for name in wanted if name not in offered]
     if unknown:
@@ -254,6 +324,8 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
             hint=_did_you_mean(unknown[0], offered, f"GET /v1/services/{service}"),
         )
     served_at = {name: position for position, name in enumerate(wanted)}
+    on_demand = [one for one in snapshot.on_demand_of(entry) if any(f"{one.name}__{f.name}" in served_at for f in one.features)]
+    needed = {name for one in on_demand for name, _ in one.taken}
     generations = {(p.view, p.version): p.generation for p in pointers.pointers}
     views = []
     for part in entry.selection:
@@ -262,15 +334,34 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
         stored_at = {feature.name: position for position, feature in enumerate(view.features)}
         named = {feature: f"{part.name}__{feature}" for feature in part.features}
         plans = tuple(
-            FeaturePlan(named[feature], view.features[stored_at[feature]], stored_at[feature], served_at[named[feature]])
+            FeaturePlan(named[feature], view.features[stored_at[feature]], stored_at[feature], served_at.get(named[feature]))
             for feature in part.features
-            if named[feature] in served_at
+            if named[feature] in served_at or named[feature] in needed
         )
         if plans:
             entity = snapshot.entity(view.entity)
             keys = tuple((column, dtype) for (_, column), (_, dtype) in zip(part.on, entity.join_keys, strict=True))
             views.append(ViewPlan(part.name, view, entity, keys, slot, state.complete_until_us.get(slot), plans))
-    return ServicePlan(entry, pointers.snapshot, tuple(views))
+    computed = tuple(_on_demand_plan(one, views, served_at, state.functions[pointers.snapshot, one.ref]) for one in on_demand)
+    return ServicePlan(entry, pointers.snapshot, tuple(views), computed)
+
+
+def _on_demand_plan(view: OnDemandEntry, views: Sequence[ViewPlan], served_at: Mapping[str, int], function: ServedFunction) -> OnDemandPlan:
+    found = {feature.name: (n, place) for n, one in enumerate(views) for place, feature in enumerate(one.features)}
+    places = tuple(found[name] for name, _ in view.taken)
+    ttls_us = [ttl_us for n, _ in places if (ttl_us := views[n].view.ttl_us) is not None]
+    features = (FeaturePlan(f"{view.name}__{f.name}", f, n, served_at.get(f"{view.name}__{f.name}")) for n, f in enumerate(view.features))
+    return OnDemandPlan(view, function, places, min(ttls_us, default=None), tuple(f for f in features if f.served_at is not None))
+
+
+def offered_features(snapshot: Snapshot, service: ServiceEntry) -> list[str]:
+    """The names of all features of a service, in order."""
+    stored = [f"{part.name}__{feature}" for part in service.selection for feature in part.features]
+    return stored + [f"{one.name}__{feature.name}" for one in snapshot.on_demand_of(service) for feature in one.features]
+
+
+def _served(features: Sequence[FeaturePlan]) -> list[int]:
+    return [feature.served_at for feature in features if feature.served_at is not None]
 
 
 def service_entry(snapshot: Snapshot, service: str) -> ServiceEntry:

@@ -110,7 +110,7 @@ def token_of(answer: Answer) -> str:
         for read, keys in zip(plan.reads, answer.keys, strict=True)
     ]
     views = []
-    for view, (read, _), parts, all_present in zip(plan.views, plan.places, answer.parts, answer.all_present, strict=True):
+    for view, (read, _), parts, all_present in zip(plan.views, plan.places, answer.parts, answer.all_present, strict=False):
         held = parts if all_present else [part for part in parts if part.checksum is not None]
         views.append(
             TokenView(

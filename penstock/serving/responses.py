@@ -8,14 +8,14 @@ from penstock.clock import from_micros
 from penstock.serving.judgement import Served
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import ColumnsResponse, Row, RowsResponse, Status
-from penstock.serving.plan import ViewPlan
+from penstock.serving.plan import OnDemandPlan, ViewPlan
 
 
 def in_rows(answer: Answer, token: str) -> RowsResponse:
     """The answer, an object per entity."""
     plan, now_us = answer.plan, answer.now_us
     rows = []
-    for parts in zip(*answer.parts, strict=True):
+    for parts in zip(*answer.shown, strict=True):
         values: Sequence[Any] = list(chain.from_iterable([part.values for part in parts]))
         statuses: Sequence[Any] = list(chain.from_iterable([part.statuses for part in parts]))
         times_us = [part.event_time_us for part in parts]
@@ -42,7 +42,7 @@ def in_rows(answer: Answer, token: str) -> RowsResponse:
 def in_columns(answer: Answer, token: str) -> ColumnsResponse:
     """The answer, a list per feature."""
     plan = answer.plan
-    by_view = list(zip(plan.views, answer.parts, strict=True))
+    by_view = list(zip(plan.shown, answer.shown, strict=True))
     values: Sequence[Any] = list(chain.from_iterable(value_columns(view, parts) for view, parts in by_view))
     statuses: Sequence[Any] = list(chain.from_iterable(status_columns(view, parts) for view, parts in by_view))
     return ColumnsResponse(
@@ -57,16 +57,16 @@ def in_columns(answer: Answer, token: str) -> ColumnsResponse:
         rows=answer.rows,
         values=values if plan.reorder is None else plan.reorder(values),  # type: ignore[arg-type]
         statuses=statuses if plan.reorder is None else plan.reorder(statuses),  # type: ignore[arg-type]
-        event_times_us=[[part.event_time_us for part in parts] for parts in answer.parts],
+        event_times_us=[[part.event_time_us for part in parts] for parts in answer.shown],
     )
 
 
-def value_columns(view: ViewPlan, parts: Sequence[Served]) -> Sequence[Sequence[Any]]:
+def value_columns(view: ViewPlan | OnDemandPlan, parts: Sequence[Served]) -> Sequence[Sequence[Any]]:
     """Per feature of the view, its value in each row."""
     return list(zip(*[part.values for part in parts], strict=True)) if parts else [()] * len(view.features)
 
 
-def status_columns(view: ViewPlan, parts: Sequence[Served]) -> Sequence[Status | Sequence[Status]]:
+def status_columns(view: ViewPlan | OnDemandPlan, parts: Sequence[Served]) -> Sequence[Status | Sequence[Status]]:
     """Per feature of the view, its status in each row, or one status where all rows have the same."""
     first = parts[0].statuses if parts else view.all[Status.PRESENT]
     if all(part.statuses is first for part in parts):

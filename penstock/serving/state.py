@@ -2,33 +2,41 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 from penstock.errors import PenstockError, RegistryError, StoreError
 from penstock.online.ledger import Publication, complete_until_us
 from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServicePointers, ServingState
 from penstock.registry.snapshot import Snapshot, load_snapshot
+from penstock.serving.functions import Functions
 
 logger = logging.getLogger(__name__)
 
 EMPTY = ServingState(snapshots={}, services={}, complete_until_us={})
 
+_NO_FUNCTIONS = Functions(Path("feature_functions"))
+
 
 class StateKeeper:
     """Holds the newest serving state there is.
 
-    A store that does not answer, a snapshot that cannot be read, or pointers that do not fit their
-    snapshot leave what was being served as it was; each is logged once and counted.
+    A store that does not answer, a snapshot that cannot be read, pointers that do not fit their snapshot, or a
+    request-time function that is not here with the code the snapshot names, leave what was being served as it was; each is
+    logged once and counted. A service that was not served before is refused with the reason.
 
     Args:
         store: the control plane.
         on_failure: told of each refresh that failed, in whole or for one service.
+        functions: loads request-time functions.
     """
 
-    def __init__(self, store: OnlineStore, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, store: OnlineStore, on_failure: Callable[[], None] = lambda: None, functions: Functions = _NO_FUNCTIONS) -> None:
         self.state: ServingState | None = None
         self._store = store
         self._on_failure = on_failure
+        self._functions = functions
         self._complaints: dict[str, str] = {}
 
     async def refresh(self) -> bool:
@@ -49,21 +57,32 @@ class StateKeeper:
 
     async def _load(self, before: ServingState) -> ServingState:
         services = dict(before.services)
-        snapshots = dict(before.snapshots)
+        snapshots, functions = dict(before.snapshots), dict(before.functions)
+        refused: dict[str, str] = {}
         for pointers in await self._store.pointers():
             served = services.get(pointers.service)
             if served is not None and served.changed_at_us >= pointers.changed_at_us:
                 continue  # a replica that lags behind
             try:
-                snapshots |= await self._snapshot_of(pointers, snapshots)
+                found = await self._snapshot_of(pointers, snapshots)
+                functions |= self._functions_of(pointers, found[pointers.snapshot], functions)
+                snapshots |= found
             except RegistryError as error:
                 self._complain(pointers.service, error)
+                if served is None:
+                    refused[pointers.service] = str(error)
                 continue
             services[pointers.service] = pointers
             self._complaints.pop(pointers.service, None)
         snapshots = {pointers.snapshot: snapshots[pointers.snapshot] for pointers in services.values()}
         await self._store.prepare(_entities(services, snapshots))
-        return ServingState(snapshots=snapshots, services=services, complete_until_us=await self._watermarks(services))
+        return ServingState(
+            snapshots=snapshots,
+            services=services,
+            complete_until_us=await self._watermarks(services),
+            functions={key: function for key, function in functions.items() if key[0] in snapshots},
+            refused=refused,
+        )
 
     async def _snapshot_of(self, pointers: ServicePointers, known: Mapping[str, Snapshot]) -> dict[str, Snapshot]:
         snapshot = known.get(pointers.snapshot)
@@ -74,6 +93,13 @@ class StateKeeper:
             snapshot = load_snapshot(document)
         _require_fit(pointers, snapshot)
         return {pointers.snapshot: snapshot}
+
+    def _functions_of(
+        self, pointers: ServicePointers, snapshot: Snapshot, loaded: Mapping[tuple[str, str], Any]
+    ) -> dict[tuple[str, str], Any]:
+        entry = next(entry for entry in snapshot.services if entry.name == pointers.service)
+        views = {(pointers.snapshot, view.ref): view for view in snapshot.on_demand_of(entry)}
+        return {key: self._functions.load(view) for key, view in views.items() if key not in loaded}
 
     async def _watermarks(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int, int], int]:
         slots = {(p.view, p.version, p.generation) for pointers in services.values() for p in pointers.pointers}

@@ -21,15 +21,25 @@ from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.logs import LogVersions, log_versions
 from penstock.point_in_time.columnar_engine import write_frame
 from penstock.point_in_time.joined import Joined, Resources, join
+from penstock.point_in_time.on_demand import check_on_demand, on_demand_joins
 from penstock.point_in_time.sinks import as_delta
-from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check
+from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check, column_types
 from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.snapshot import contract_fingerprint
 from penstock.training_set.content import Content, content_of
 from penstock.training_set.finish import Condition, Finish, Summary, check_where, summed
 from penstock.training_set.inputs import partition_digests
 from penstock.training_set.labels import Label, check_labels, parse_label, unknown_labels
-from penstock.training_set.manifest import FORMAT, Input, Manifest, manifests, package_versions, write_manifest
+from penstock.training_set.manifest import (
+    FORMAT,
+    WITH_ON_DEMAND,
+    Input,
+    Manifest,
+    OnDemandInput,
+    manifests,
+    package_versions,
+    write_manifest,
+)
 from penstock.training_set.split import COLUMN, Stratified, check_split, parse_split, thresholds
 
 _BESIDE = "__under_event"
@@ -90,7 +100,7 @@ def build(
         The manifest, also written as `training/<name>/<id>/manifest.json`.
 
     Raises:
-        SpineError: the spine lacks a key or a label, or has no rows; mode, split or a condition is none; a view was
+        SpineError: the spine lacks a key, a request field or a label, or has no rows; mode, split or a condition is none; a view was
             never computed; or no row is left.
         CommitError: what was written has not the rows of the spine.
     """
@@ -99,9 +109,11 @@ def build(
     cutoff = now if recipe.cutoff is None else require_utc(recipe.cutoff, "cutoff")
     logs = log_versions(lake)
     joins = view_joins(lake, service.selection, recipe.mode, recipe.overrides, logs=logs)
+    on_demand = on_demand_joins(service.on_demand, joins)
     check(spine, joins)
+    check_on_demand(column_types(spine.schema), joins, on_demand)
     with _readable(lake, spine, resources) as rows:
-        joined = join(lake, rows, [*joins, *_under_event(joins, recipe)], resources)
+        joined = join(lake, rows, [*joins, *_under_event(joins, recipe)], resources, on_demand=on_demand)
         finish = _finish(joined, joins, recipe, cutoff)
         whole = Content()
         for part in rows.batches():
@@ -166,7 +178,7 @@ def _finish(joined: Joined, joins: Sequence[ViewJoin], recipe: Recipe, cutoff: d
     under_event = {one.name.removesuffix(_BESIDE): one for one in joined.plan.joins[len(joins) :]}
     return Finish(
         spine_columns=tuple(joined.spine.schema.names),
-        features=tuple(column for one in joins for column in one.columns),
+        features=(*(column for one in joins for column in one.columns), *(name for one in joined.on_demand for name in one.names)),
         labels=labels,
         cutoff=cutoff,
         where=tuple(recipe.where),
@@ -201,7 +213,7 @@ def _manifest(
     inputs = [_input(lake, one, pruned.files) for one, pruned in zip(joins, joined.plan.pruned, strict=False)]
     labels = {label.column: label.known_at for label in map(parse_label, recipe.labels)}
     made = Manifest(
-        format=FORMAT,
+        format=WITH_ON_DEMAND if service.on_demand else FORMAT,
         name=name,
         id="",
         created_at=now,
@@ -228,6 +240,17 @@ def _manifest(
         inputs=inputs,
         logs=logs,
         packages=package_versions(),
+        on_demand=[
+            OnDemandInput(
+                view=view.name,
+                version=view.version,
+                features=[feature.name for feature in view.features],
+                request=list(view.request),
+                function=view.function.name,
+                code=view.function.fingerprint,
+            )
+            for view in service.on_demand
+        ],
     )
     fingerprint = digest(repr(made))
     identity = f"{now.astimezone(UTC):%Y%m%dT%H%M%S}-{recipe.mode}-{fingerprint[:8]}"

@@ -14,7 +14,7 @@ from penstock.offline.lake import Lake
 from penstock.offline.logs import LogVersions
 from penstock.training_set.statistics import ColumnStatistics
 
-FORMAT = 2
+FORMAT, WITH_ON_DEMAND = 2, 3
 _FILE, _STATISTICS = "manifest.json", "statistics.json"
 _PACKAGES = ("penstock", "pyspark", "delta-spark", "deltalake", "pyarrow", "numpy")
 
@@ -53,7 +53,25 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     partitions: dict[str, str]
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class OnDemandInput(msgspec.Struct, frozen=True, kw_only=True):
+    """An on-demand view as a training set computed it.
+
+    Args:
+        view, version: which.
+        features: its features, in order.
+        request: the columns of the spine its function took.
+        function, code: what computed it, and the fingerprint of that.
+    """
+
+    view: str
+    version: int
+    features: list[str]
+    request: list[str]
+    function: str
+    code: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a training set was made of.
 
     Args:
@@ -72,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         table, columns, content: where they are, their types as Arrow names them, and the hash of all values.
         inputs, logs: what was read: tables and logs at their versions.
         packages: name → version of what computed it.
+        on_demand: what was computed of the joined rows.
     """
 
     format: int
@@ -101,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     inputs: list[Input]
     logs: LogVersions
     packages: dict[str, str]
+    on_demand: list[OnDemandInput] = []
 
 
 def write_manifest(lake: Lake, manifest: Manifest, statistics: Mapping[str, ColumnStatistics]) -> None:
@@ -156,7 +176,7 @@ def package_versions() -> dict[str, str]:
 def _decoded(text: str) -> Manifest:
     try:
         found: Any = json.loads(text)
-        if found.get("format") == FORMAT:
+        if found.get("format") in (FORMAT, WITH_ON_DEMAND):
             return msgspec.convert(found, Manifest)
     except (ValueError, AttributeError, msgspec.ValidationError) as error:
         raise TrainingSetError(
@@ -164,6 +184,7 @@ def _decoded(text: str) -> Manifest:
             hint="it was altered by hand, or is of another Penstock; nothing is removed from the lake while it is there",
         ) from None
     raise TrainingSetError(
-        f"manifest of training set '{found.get('name')}' ({found.get('id')}) is of format {found.get('format')}, expected {FORMAT}",
+        f"manifest of training set '{found.get('name')}' ({found.get('id')}) is of format {found.get('format')},"
+        f" expected {FORMAT} or {WITH_ON_DEMAND}",
         hint="it was built by another version of Penstock: read it with that, or build it again",
     )

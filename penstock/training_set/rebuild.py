@@ -7,12 +7,14 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 
+from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import AnyView, FeatureService, Selection
 from penstock.contract.view import FeatureView
 from penstock.errors import TrainingSetError
 from penstock.offline.feature_files import FeatureFile, feature_files
 from penstock.offline.lake import Lake
 from penstock.point_in_time.joined import Resources, join
+from penstock.point_in_time.on_demand import on_demand_joins
 from penstock.point_in_time.spine import DeltaRows
 from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.project import Project
@@ -59,14 +61,16 @@ def rebuild(lake: Lake, manifest: Manifest, project: Project, resources: Resourc
     of_spine = (*manifest.spine_columns, *([COLUMN] if manifest.split else []))
     folder = f"staging/{uuid4()}"
     try:
-        joined = join(lake, replace(kept, columns=of_spine), joins, resources)
+        computed = on_demand_joins(pinned_on_demand(manifest, project), joins)
+        joined = join(lake, replace(kept, columns=of_spine), joins, resources, on_demand=computed)
         told = joined.write_files(lake.make_folder(folder), _Tell(tuple(name for name, _ in manifest.columns)))
     finally:
         lake.remove_folder(folder)
     parts = [msgspec.json.decode(one.told, type=dict[str, tuple[int, int, int]]) for one in told]
     content = _sum(parts, "")
     if content.text != manifest.content:
-        differ = _columns_that_differ(kept, parts, [column for one in joins for column in one.columns])
+        columns = [*(column for one in joins for column in one.columns), *(name for one in computed for name in one.names)]
+        differ = _columns_that_differ(kept, parts, columns)
         raise TrainingSetError(
             f"training set '{manifest.name}' ({manifest.id}): made again its content is {content.text}, expected {manifest.content}; "
             f"columns that differ: {', '.join(differ) or 'none by itself, only together'}",
@@ -113,11 +117,12 @@ def pinned_joins(lake: Lake, manifest: Manifest, project: Project) -> list[ViewJ
         )
     selection = [Selection(views[f"{one.view}@{one.version}"], tuple(one.features), one.name, one.on) for one in manifest.inputs]
     of_inputs: dict[AnyView, tuple[str, ...]] = {part.view.named(part.name, on=part.on): part.features for part in selection}
-    contract = contract_fingerprint(FeatureService(manifest.service, views=of_inputs, owner="manifest"))
+    on_demand = pinned_on_demand(manifest, project)
+    contract = contract_fingerprint(FeatureService(manifest.service, views=of_inputs, on_demand=on_demand, owner="manifest"))
     if contract != manifest.contract:
         raise TrainingSetError(
             f"training set '{manifest.name}' ({manifest.id}) was built under contract {manifest.contract}; "
-            f"by today's definitions it is {contract}: a key, a type, a default or a ttl was changed",
+            f"by today's definitions it is {contract}: a key, a type, a default, a ttl or what an on-demand view takes was changed",
             hint=f"check out the definitions of registry {manifest.registry}",
         )
     return view_joins(
@@ -128,6 +133,30 @@ def pinned_joins(lake: Lake, manifest: Manifest, project: Project) -> list[ViewJ
         logs=manifest.logs,
         versions={one.name: one.delta_version for one in manifest.inputs},
     )
+
+
+def pinned_on_demand(manifest: Manifest, project: Project) -> list[OnDemandView]:
+    """The on-demand views of a training set, whose functions are those that computed it.
+
+    Raises:
+        TrainingSetError: one is not defined any more, or its function is another.
+    """
+    views = {(view.name, view.version): view for view in project.on_demand}
+    what = f"training set '{manifest.name}' ({manifest.id})"
+    hint = f"check out the definitions of registry {manifest.registry}"
+    found = []
+    for one in manifest.on_demand:
+        view = views.get((one.view, one.version))
+        if view is None:
+            raise TrainingSetError(f"{what} was computed by {one.view}@{one.version}, which this project no longer defines", hint=hint)
+        if (view.function.name, view.function.fingerprint) != (one.function, one.code):
+            raise TrainingSetError(
+                f"{what}: {view.ref} was computed by {one.function} ({one.code}); its function is now {view.function.name}"
+                f" ({view.function.fingerprint})",
+                hint=hint,
+            )
+        found.append(view)
+    return found
 
 
 def _require_unaltered(lake: Lake, manifest: Manifest) -> DeltaRows:

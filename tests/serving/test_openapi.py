@@ -169,7 +169,7 @@ def test_fields_are_described_by_their_docstrings() -> None:
     schemas = described()["components"]["schemas"]
     asked, answered = schemas["FeatureRequest"], schemas["RowsResponse"]
     assert asked["description"] == "Body of `POST /v1/features`."
-    assert asked["properties"]["entities"]["description"] == "one row each: join key → value."
+    assert asked["properties"]["entities"]["description"] == "one row each: join key, or request field of an on-demand view → value."
     assert answered["properties"]["contract"]["description"] == answered["properties"]["snapshot"]["description"]
     assert answered["properties"]["now"] == {
         "type": "string",
