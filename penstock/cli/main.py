@@ -25,6 +25,7 @@ COMMANDS = (
     "compact",
     "vacuum",
     "registry",
+    "sdk",
     "feature-log",
     "keys",
     "gateway",
