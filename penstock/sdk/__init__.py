@@ -12,7 +12,7 @@ __all__ = ["AsyncFeatureClient", "FeatureClient", "FeatureResult", "FeatureValue
 
 
 def __getattr__(name: str) -> Any:
-    # It brings asyncio, a sixth of what all this takes, which a program that waits does without.
+    # It brings asyncio, which a program that waits does without.
     if name == "AsyncFeatureClient":
         from penstock.sdk.async_client import AsyncFeatureClient  # noqa: PLC0415
 

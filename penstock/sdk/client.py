@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import httpcore
 
@@ -96,7 +97,7 @@ class FeatureClient:
         Raises:
             RequestError: as of `features`.
         """
-        response = self._ask("GET", f"{SERVICES_PATH}/{service}", b"")
+        response = self._ask("GET", f"{SERVICES_PATH}/{quote(service, safe='')}", b"")
         return parse_description(response.status, response.content)
 
     def _ask(self, method: str, path: str, body: bytes) -> httpcore.Response:
