@@ -1,25 +1,25 @@
 """Penstock: a feature store on a lakehouse."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from penstock.contract import Entity, Feature, FeatureService, FeatureView, FreshnessSla, Source
-    from penstock.errors import PenstockError
     from penstock.store import Store, open
 
 __all__ = ["Entity", "Feature", "FeatureService", "FeatureView", "FreshnessSla", "PenstockError", "Source", "Store", "open"]
 __version__ = "0.1.0"
 
-# Brought when asked for: `import penstock.sdk` must bring neither Spark and a driver nor the language of definitions.
-_HOMES = {
-    **dict.fromkeys(["Entity", "Feature", "FeatureService", "FeatureView", "FreshnessSla", "Source"], "penstock.contract"),
-    "PenstockError": "penstock.errors",
-    **dict.fromkeys(["Store", "open"], "penstock.store"),
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    # The handle brings Spark and a driver, the language takes its time: `import penstock.sdk` must bring neither.
+    if name in ("open", "Store"):
+        from penstock import store  # noqa: PLC0415
+
+        return getattr(store, name)
+    if name in __all__:
+        from penstock import contract  # noqa: PLC0415
+
+        return getattr(contract, name)
     raise AttributeError(f"module 'penstock' has no attribute '{name}'")

@@ -15,4 +15,4 @@ def test_the_wheel_holds_the_engine_with_its_data_and_nothing_else(tmp_path: Pat
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"penstock"}
-    assert {"penstock/runtime/jars.lock", "penstock/runtime/spark_conf/log4j2.properties"} <= set(names)
+    assert {"penstock/py.typed", "penstock/runtime/jars.lock", "penstock/runtime/spark_conf/log4j2.properties"} <= set(names)

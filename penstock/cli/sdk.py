@@ -1,72 +1,87 @@
-"""`penstock sdk`: clients made for a model's code."""
+"""`penstock sdk`: what a model's code is written with."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import msgspec
 import typer
 
-from penstock.cli.screen import err
-from penstock.config import Settings, load_settings
-from penstock.errors import ConfigError, Unavailable
-from penstock.sdk.generate import Described, module_of
-from penstock.serving.access import local_key
-from penstock.serving.messages import ErrorBody, ServiceDescription, ServiceList
+import penstock
+from penstock.cli.reach import KEY_HELP, URL_HELP, gateway
+from penstock.cli.screen import out
+from penstock.errors import ConfigError, ContractError, UnknownService
+from penstock.registry.serving_state import Pointer, ServicePointers, ServingState
+from penstock.registry.snapshot import ServiceEntry
+from penstock.sdk.description import ServiceDescription
+from penstock.sdk.stubs import generate as module_of
+from penstock.serving.catalogue import describe_service
 
-cli = typer.Typer(no_args_is_help=True, help="Clients made for a model's code.")
+cli = typer.Typer(no_args_is_help=True, help="What a model's code is written with.")
 
 
 @cli.callback()
 def sdk() -> None:
-    """Clients made for a model's code."""
+    """What a model's code is written with."""
 
 
 @cli.command()
 def generate(
-    services: Annotated[list[str] | None, typer.Argument(help="feature services; default: all that the key may read")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="the module to write")] = Path("features_client.py"),
-    url: Annotated[str, typer.Option(help="of the gateway; default: the one of the settings")] = "",
-    api_key: Annotated[str, typer.Option(envvar="PENSTOCK_KEY", help="default: this machine's own", show_envvar=True)] = "",
+    path: Annotated[Path, typer.Argument(help="the Python module to write")],
+    service: Annotated[list[str] | None, typer.Option(help="a feature service; may be repeated; default: all the key may read")] = None,
+    url: Annotated[str, typer.Option(help=URL_HELP)] = "",
+    api_key: Annotated[str, typer.Option(help=KEY_HELP)] = "",
+    project: Annotated[bool, typer.Option("--project", help="of the definitions as they are here, without a gateway")] = False,
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit code 1 if the module is not as it would be written")] = False,
 ) -> None:
-    """Write a Python module of typed clients: keys, rows and the pinned contract of each service a gateway serves.
-
-    A feature that is renamed, removed or retyped then breaks a model's type check, and not its predictions.
-    """
-    settings = load_settings()
-    text = module_of(_described(settings, services or [], url, api_key))
-    held = output.read_text(encoding="utf-8") if output.exists() else None
-    if held == text:
-        err.print(f"{output} is up to date", soft_wrap=True)
-    elif check:
-        why = "is not there" if held is None else "is not what is served now"
-        err.print(f"{output} {why}; run `penstock sdk generate` and look at what changed", soft_wrap=True)
-        sys.exit(1)
-    else:
-        output.write_text(text, encoding="utf-8")
-        err.print(f"wrote {output}", soft_wrap=True)
-
-
-def _described(settings: Settings, wanted: list[str], url: str, api_key: str) -> list[Described]:
-    where = url or f"http://{settings.gateway.host}:{settings.gateway.port}"
-    headers = {"authorization": f"Bearer {api_key or local_key(settings)}"}
+    """Write a module with a typed class per feature service: a feature that is renamed, removed or retyped breaks the type check."""
+    wanted = sorted(set(service or ()))
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ConfigError(f"{path}: expected the name of a Python module, e.g. feature_services.py")
+    if project and (url or api_key):
+        raise ConfigError("--project asks no gateway: leave out --url and --api-key")
+    found = _defined(wanted) if project else _served(wanted, url, api_key)
+    text = module_of(found, " ".join(["penstock sdk generate", path.name, *(f"--service {name}" for name in wanted)]))
+    names = ", ".join(sorted(one.name for one in found)) or "no service"
     try:
-        with httpx.Client(base_url=where, headers=headers, timeout=10) as http:
-            listed = msgspec.json.decode(_ask(http, "/v1/services"), type=ServiceList)
-            names = wanted or [service.name for service in listed.services]
-            if not names:
-                raise ConfigError(f"the gateway at {where} serves nothing that this key may read", hint="publish a view, or give --api-key")
-            found = [msgspec.json.decode(_ask(http, f"/v1/services/{name}"), type=ServiceDescription) for name in names]
-    except (httpx.TransportError, msgspec.DecodeError) as error:
-        raise Unavailable(f"the gateway at {where} cannot be asked: {error}", hint="is it running? see its /readyz") from None
-    return [Described(s.name, s.contract, s.description, s.join_keys, {f.name: f.dtype for f in s.features}) for s in found]
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        if before == text:
+            out.print(f"{path} is up to date: {names}", markup=False, soft_wrap=True)
+            return
+        if check:
+            raise ContractError(
+                f"{path} {'does not exist' if before is None else 'is not as the feature services are now'}: {names}",
+                hint="make it again: penstock sdk generate, and see what it changes",
+            )
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    out.print(f"{path}: {names}", markup=False, soft_wrap=True)
 
 
-def _ask(http: httpx.Client, path: str) -> bytes:
-    response = http.get(path)
-    if response.status_code != 200:
-        error = msgspec.json.decode(response.content, type=ErrorBody).error
-        raise ConfigError(error.message, hint=error.hint)
-    return response.content
+def _served(wanted: list[str], url: str, api_key: str) -> list[ServiceDescription]:
+    with gateway(url, api_key) as client:
+        return [client.describe(name) for name in wanted or client.services()]
+
+
+def _defined(wanted: list[str]) -> list[ServiceDescription]:
+    """Services as the gateway will describe them once they are published."""
+    snapshot = penstock.open().snapshot
+    there = {entry.name: entry for entry in snapshot.services}
+    unknown = [name for name in wanted if name not in there]
+    if unknown:
+        raise UnknownService(
+            f"no feature service {', '.join(map(repr, unknown))} in project '{snapshot.project}'; it has {', '.join(there) or 'none'}"
+        )
+    state = ServingState(
+        snapshots={snapshot.fingerprint: snapshot},
+        services={name: _pointed_at(entry, snapshot.fingerprint) for name, entry in there.items()},
+        complete_until_us={},
+        functions=dict.fromkeys((snapshot.fingerprint, one.ref) for one in snapshot.on_demand),
+    )
+    described = [msgspec.to_builtins(describe_service(state, name)) for name in wanted or there]
+    return [msgspec.convert(one, ServiceDescription) for one in described]
+
+
+def _pointed_at(entry: ServiceEntry, snapshot: str) -> ServicePointers:
+    pointers = [Pointer(view=part.view, version=part.version, generation=0) for part in entry.selection]
+    return ServicePointers(service=entry.name, snapshot=snapshot, pointers=pointers, changed_at_us=0)

@@ -1,30 +1,22 @@
-"""Clients of the gateway, one to wait with and one to await."""
+"""A client of the gateway to wait with."""
 
-import asyncio
+import ssl
 from collections.abc import Sequence
-from random import uniform
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
+from urllib.parse import quote
 
-import httpx
+import httpcore
 
-from penstock.errors import ConfigError, Unavailable
+from penstock.errors import Unavailable
+from penstock.sdk.description import SERVICES_PATH, ServiceDescription, parse_description, parse_names
 from penstock.sdk.outage import Baseline, LastKnown, RetryBudget, answer_anyway
 from penstock.sdk.result import FeatureResult
-from penstock.sdk.wire import FEATURES_PATH, MSGPACK, Entity, parse_response, request_body
+from penstock.sdk.route import ON_THE_WAY, Secret, pause, pause_after, route_to
+from penstock.sdk.wire import FEATURES_PATH, Entity, parse_response, request_body
 
-_FOR_NOW = (429, 503)
-_PAUSE_S = 0.05
-_LEAST_S = 0.001
-_FOR_THE_GATEWAY = 0.9  # of the time left: the rest is for the way there and back
-_IS_IT_RUNNING = "is it running? see its /readyz"
-
-
-class Secret(Protocol):
-    """A reference to a secret, e.g. one of the settings'; read when it is used."""
-
-    def reveal(self) -> str: ...
+LEAST_S = 0.001
 
 
 class FeatureClient:
@@ -44,6 +36,10 @@ class FeatureClient:
         timeout_s: seconds to wait, for connecting, for sending and for each piece of the answer; asking again included.
         last_known: of how many entities to remember the newest values for when the gateway cannot answer; 0: none.
         baseline: gives values for entities of which nothing is known then, see `outage.Baseline`; None: `Unavailable` is raised.
+        tls: whom to trust, for https; None: see `route`, which also tells of proxies.
+
+    Raises:
+        ConfigError: the address or the key cannot be right.
     """
 
     def __init__(
@@ -55,10 +51,12 @@ class FeatureClient:
         timeout_s: float = 1.0,
         last_known: int = 0,
         baseline: Baseline | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._contract, self._timeout_s = contract, timeout_s
         self._budget, self._last_known, self._baseline = RetryBudget(), LastKnown(last_known), baseline
-        self._http = httpx.Client(base_url=_checked(url), headers=_headers(api_key), timeout=timeout_s)
+        self._route = route_to(url, api_key, tls)
+        self._http = httpcore.ConnectionPool(**self._route.pool)
 
     def features(
         self, service: str, entities: Sequence[Entity], *, features: Sequence[str] | None = None, contract: str | None = None
@@ -77,27 +75,47 @@ class FeatureClient:
         """
         body = request_body(service, entities, features, contract if contract is not None else self._contract)
         try:
-            response = self._post(body)
-            answer = parse_response(response.status_code, response.content, service=service, rows=len(entities))
+            response = self._ask("POST", FEATURES_PATH, body)
+            answer = parse_response(response.status, response.content, service=service, rows=len(entities))
         except Unavailable as error:
             return answer_anyway(error, service, entities, features, self._last_known, self._baseline)
         self._last_known.keep(entities, features, answer)
         return answer
 
-    def _post(self, body: bytes) -> httpx.Response:
+    def services(self) -> list[str]:
+        """The names of the feature services that the key may read.
+
+        Raises:
+            RequestError: as of `features`.
+        """
+        response = self._ask("GET", SERVICES_PATH, b"")
+        return parse_names(response.status, response.content)
+
+    def describe(self, service: str) -> ServiceDescription:
+        """What may be asked of a feature service, and what it gives.
+
+        Raises:
+            RequestError: as of `features`.
+        """
+        response = self._ask("GET", f"{SERVICES_PATH}/{quote(service, safe='')}", b"")
+        return parse_description(response.status, response.content)
+
+    def _ask(self, method: str, path: str, body: bytes) -> httpcore.Response:
         self._budget.earn()
         until = monotonic() + self._timeout_s
+        url = self._route.url(path)
         while True:
-            left_s = max(until - monotonic(), _LEAST_S)
+            left_s = max(until - monotonic(), LEAST_S)
+            patience = {"timeout": {"connect": left_s, "read": left_s, "write": left_s, "pool": left_s}}
             try:
-                response = self._http.post(FEATURES_PATH, content=body, timeout=left_s, headers=_deadline(left_s))
-                pause_s = _pause(response)
+                response = self._http.request(method, url, headers=self._route.headers_within(left_s), content=body, extensions=patience)
+                pause_s = pause(response)
                 if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
                     return response
-            except httpx.TransportError as error:
-                pause_s = _pause_after(error)
+            except ON_THE_WAY as error:
+                pause_s = pause_after(error)
                 if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
-                    raise _unreachable(self._http.base_url, error) from error
+                    raise self._route.unreachable(error) from error
             sleep(pause_s)
 
     def close(self) -> None:
@@ -109,98 +127,3 @@ class FeatureClient:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class AsyncFeatureClient:
-    """As `FeatureClient`, to be awaited; used in the event loop it is first used in. `timeout_s` is for all of an answer."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | Secret | None = None,
-        contract: str | None = None,
-        timeout_s: float = 1.0,
-        last_known: int = 0,
-        baseline: Baseline | None = None,
-    ) -> None:
-        self._contract, self._timeout_s = contract, timeout_s
-        self._budget, self._last_known, self._baseline = RetryBudget(), LastKnown(last_known), baseline
-        self._http = httpx.AsyncClient(base_url=_checked(url), headers=_headers(api_key), timeout=timeout_s)
-
-    async def features(
-        self, service: str, entities: Sequence[Entity], *, features: Sequence[str] | None = None, contract: str | None = None
-    ) -> FeatureResult:
-        """See `FeatureClient.features`."""
-        body = request_body(service, entities, features, contract if contract is not None else self._contract)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self._post(body)
-            answer = parse_response(response.status_code, response.content, service=service, rows=len(entities))
-        except TimeoutError:
-            late = Unavailable(f"the gateway at {self._http.base_url} did not answer in time", hint=_IS_IT_RUNNING)
-            return answer_anyway(late, service, entities, features, self._last_known, self._baseline)
-        except Unavailable as error:
-            return answer_anyway(error, service, entities, features, self._last_known, self._baseline)
-        self._last_known.keep(entities, features, answer)
-        return answer
-
-    async def _post(self, body: bytes) -> httpx.Response:
-        self._budget.earn()
-        until = monotonic() + self._timeout_s
-        while True:
-            left_s = max(until - monotonic(), _LEAST_S)
-            try:
-                response = await self._http.post(FEATURES_PATH, content=body, headers=_deadline(left_s))
-                pause_s = _pause(response)
-                if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
-                    return response
-            except httpx.TransportError as error:
-                pause_s = _pause_after(error)
-                if pause_s is None or monotonic() + pause_s >= until or not self._budget.spend():
-                    raise _unreachable(self._http.base_url, error) from error
-            await asyncio.sleep(pause_s)
-
-    async def aclose(self) -> None:
-        """Close its connections."""
-        await self._http.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self.aclose()
-
-
-def _deadline(left_s: float) -> dict[str, str]:
-    """Tells the gateway when its answer is of no more use, so that it answers without the store before that."""
-    return {"x-deadline-ms": str(max(1, int(left_s * _FOR_THE_GATEWAY * 1000)))}
-
-
-def _pause(response: httpx.Response) -> float | None:
-    """How long to wait before asking again what was refused for now; None: it need not be asked again."""
-    after = response.headers.get("retry-after", "")
-    return float(after) if response.status_code in _FOR_NOW and after.isdigit() else None
-
-
-def _pause_after(error: httpx.TransportError) -> float | None:
-    """The same after a failure on the way, which may have been sent: reading twice does no harm. What took its time will again."""
-    return None if isinstance(error, httpx.TimeoutException) else uniform(0.5, 1.5) * _PAUSE_S  # noqa: S311  # nobody must not guess it
-
-
-def _checked(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"gateway url {url!r}: expected one that begins with http:// or https://")
-    return url
-
-
-def _headers(api_key: str | Secret | None) -> dict[str, str]:
-    headers = {"content-type": "application/json", "accept": MSGPACK}
-    if api_key is not None:
-        headers["authorization"] = f"Bearer {api_key if isinstance(api_key, str) else api_key.reveal()}"
-    return headers
-
-
-def _unreachable(url: httpx.URL, error: httpx.TransportError) -> Unavailable:
-    what = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached: {error}"
-    return Unavailable(f"the gateway at {url} {what}", hint=_IS_IT_RUNNING)

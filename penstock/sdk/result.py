@@ -1,10 +1,11 @@
 """What a caller gets: values with what they are worth."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:  # neither is needed to use the client
     import numpy as np
@@ -50,9 +51,11 @@ class ViewRead:
     event_times: tuple[datetime | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeatureResult:
     """The answer to one request: n rows, one per entity, in the order asked.
+
+    `result["<view>__<feature>"]` are a feature's values, `result[0]` is the first row; it has a length, and gives its rows one by one.
 
     Args:
         service: the feature service.
@@ -81,17 +84,76 @@ class FeatureResult:
     views: tuple[ViewRead, ...]
     degraded: str = ""
 
+    def __len__(self) -> int:
+        """How many rows it has."""
+        return len(self.columns[0]) if self.columns else 0
+
+    def __iter__(self) -> Iterator[dict[str, FeatureValue]]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, which: str) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, which: int) -> dict[str, FeatureValue]: ...
+    def __getitem__(self, which: str | int) -> Any:
+        """The n plain values of a feature, by its name; or a row, by its position."""
+        return self.columns[self._place(which)] if isinstance(which, str) else self.rows[which]
+
+    def value(self, row: int, feature: str) -> FeatureValue:
+        """One value with its status, event time and age.
+
+        Raises:
+            KeyError, IndexError: the result has no such feature, or row.
+        """
+        place = self._place(feature)
+        time = self._event_times[place][row]
+        return FeatureValue(self.columns[place][row], self.statuses[place][row], time, None if time is None else self.now - time)
+
     @cached_property
     def rows(self) -> tuple[dict[str, FeatureValue], ...]:
         """Per entity: feature → value with status and age."""
-        event_times: dict[int, Sequence[datetime | None]] = {n: view.event_times for view in self.views for n in view.features}
-        unknown = (None,) * (len(self.columns[0]) if self.columns else 0)
         by_feature = []
-        for n, (values, statuses) in enumerate(zip(self.columns, self.statuses, strict=True)):
-            times = event_times.get(n, unknown)
+        for values, statuses, times in zip(self.columns, self.statuses, self._event_times, strict=True):
             ages = (None if time is None else self.now - time for time in times)
             by_feature.append([FeatureValue(*one) for one in zip(values, statuses, times, ages, strict=True)])
         return tuple(dict(zip(self.features, row, strict=True)) for row in zip(*by_feature, strict=True))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: n for n, name in enumerate(self.features)}
+
+    @cached_property
+    def _event_times(self) -> Sequence[Sequence[datetime | None]]:
+        by_feature = {n: view.event_times for view in self.views for n in view.features}
+        return [by_feature.get(n, (None,) * len(self)) for n in range(len(self.features))]
+
+    def _place(self, feature: str) -> int:
+        if feature not in self._places:
+            raise KeyError(f"no feature '{feature}' in the result; it has {', '.join(self.features) or 'none'}")
+        return self._places[feature]
+
+    def __repr__(self) -> str:
+        words = Counter(word for column in self.statuses for word in column)
+        counted = ", ".join(f"{count} {word}" for word, count in words.most_common())
+        degraded = f", {self.degraded}" if self.degraded else ""
+        size = f"{len(self)} row(s) of {len(self.features)} feature(s)"
+        return f"<FeatureResult of '{self.service}' at {self.now:%Y-%m-%d %H:%M:%S} UTC{degraded}: {size}: {counted or 'no values'}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a line per feature, a column for each of the first rows, what is less than PRESENT in words."""
+        from html import escape  # noqa: PLC0415  # the client itself does without it
+
+        rows = range(min(len(self), _SHOWN))
+        head = "".join(f"<th>{n}</th>" for n in rows)
+        lines = []
+        for name, column, statuses in zip(self.features, self.columns, self.statuses, strict=True):
+            cells = [
+                escape("" if column[n] is None else str(column[n]))
+                + ("" if statuses[n] == "PRESENT" else f" <small>{escape(statuses[n])}</small>")
+                for n in rows
+            ]
+            lines.append(f"<tr><th>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        return f"<p>{escape(repr(self)[1:-1])}</p><table><tr><th></th>{head}</tr>{''.join(lines)}</table>"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The plain values: one dict per entity, feature → value; None is what training has as null."""
@@ -102,7 +164,7 @@ class FeatureResult:
         return {name: list(column) for name, column in zip(self.features, self.columns, strict=True)}
 
     def to_numpy(self, features: Sequence[str] | None = None) -> "npt.NDArray[np.float64]":
-        """A matrix of n rows by features, null as NaN.
+        """A matrix of n rows by features, null as NaN, bool as 0 and 1; integers beyond 2**53 are rounded.
 
         Args:
             features: which, in the order of the columns; default: all.
@@ -114,15 +176,18 @@ class FeatureResult:
         import numpy as np  # noqa: PLC0415  # the client itself does without it
 
         wanted = self.features if features is None else features
-        place = {name: n for n, name in enumerate(self.features)}
-        words = [name for name in wanted if self.dtypes[place[name]] not in _NUMBERS]
+        places = [self._place(name) for name in wanted]
+        words = [f"{self.features[n]} ({self.dtypes[n]})" for n in places if self.dtypes[n] not in _NUMBERS]
         if words:
-            raise TypeError(f"no numbers: {', '.join(f'{name} ({self.dtypes[place[name]]})' for name in words)}; name the features wanted")
-        matrix = [[np.nan if value is None else value for value in self.columns[place[name]]] for name in wanted]
-        return np.array(matrix, dtype=np.float64).reshape(len(matrix), -1).T
+            raise TypeError(f"no numbers: {', '.join(words)}; name the features wanted")
+        matrix = np.empty((len(self), len(places)))
+        for column, n in enumerate(places):
+            matrix[:, column] = [np.nan if value is None else value for value in self.columns[n]]
+        return matrix
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A frame of n rows, a column per feature; integers and booleans keep their nulls (`Int64`, `boolean`)."""
+        """A frame of n rows, a column per feature, of one dtype whatever the values: integers and booleans keep their nulls
+        (`Int64`, `boolean`), a timestamp is in UTC, text and lists are objects."""
         import pandas as pd  # noqa: PLC0415  # the client itself does without it
 
         columns = {
@@ -132,6 +197,7 @@ class FeatureResult:
         return pd.DataFrame(columns)
 
 
+_SHOWN = 10
 _NUMBERS = {"bool", "int32", "int64", "float32", "float64"}
 _PANDAS = {
     "bool": "boolean",

@@ -9,6 +9,7 @@ import msgspec
 from penstock.clock import EPOCH
 from penstock.errors import RequestError, UnknownFeature, UnknownService
 from penstock.sdk.result import FeatureResult, ViewRead
+from penstock.sdk.service import Service, require_contract, require_entities, require_values
 from penstock.sdk.wire import Entity, request_body
 
 
@@ -20,7 +21,8 @@ class FakeFeatureClient:
         client.features("arrival_delay", [{"carrier": "UA", "origin": "EWR"}]).to_dicts()
 
     An entity that was not put is `NOT_FOUND`, as it is for a gateway. `fail(Unavailable("down"))` makes every request raise,
-    `fail(None)` ends that. `asked` holds what was asked for, in order.
+    `fail(None)` ends that. `asked` holds what was asked for, in order. Of a service that was declared it also refuses what the
+    gateway would: another contract, a join key or a feature that there is not, a value of another type.
 
     Args:
         now: what answers are said to be of.
@@ -29,9 +31,17 @@ class FakeFeatureClient:
     def __init__(self, now: datetime = EPOCH) -> None:
         self.asked: list[tuple[str, list[Entity]]] = []
         self._now = now
+        self._declared: dict[str, Service] = {}
         self._rows: dict[str, dict[bytes, tuple[Mapping[str, Any], str, timedelta]]] = {}
         self._features: dict[str, dict[str, None]] = {}
         self._error: RequestError | None = None
+
+    def declare(self, service: Service) -> Self:
+        """Hold requests and values to a service: `ArrivalDelay.service` of a generated module, `Service.of(client.describe(...))`."""
+        self._declared[service.name] = service
+        self._rows.setdefault(service.name, {})
+        self._features[service.name] = dict.fromkeys(service.features)
+        return self
 
     def put(
         self, service: str, entity: Entity, values: Mapping[str, Any], *, status: str = "PRESENT", age: timedelta = timedelta(0)
@@ -41,7 +51,15 @@ class FakeFeatureClient:
         Args:
             status: of its values, e.g. `STALE`.
             age: of its values.
+
+        Raises:
+            InvalidEntity: a join key that a request could not have.
+            UnknownFeature, ContractMismatch: the service was declared without this feature, or with another type.
         """
+        request_body(service, [entity], None, None)
+        if service in self._declared:
+            require_entities(self._declared[service], [entity])
+            require_values(self._declared[service], values)
         self._rows.setdefault(service, {})[_key(entity)] = (dict(values), status, age)
         self._features.setdefault(service, {}).update(dict.fromkeys(values))
         return self
@@ -56,8 +74,9 @@ class FakeFeatureClient:
         """See `FeatureClient.features`.
 
         Raises:
-            UnknownService, UnknownFeature: nothing was put of it.
-            InvalidEntity: a join key of a type that none can have.
+            UnknownService, UnknownFeature: nothing was put or declared of it.
+            InvalidEntity: a join key of a type that none can have, or other join keys than were declared.
+            ContractMismatch: another contract than was declared.
         """
         request_body(service, entities, features, contract)  # refuses what a client refuses
         self.asked.append((service, list(entities)))
@@ -65,20 +84,28 @@ class FakeFeatureClient:
             raise self._error
         if service not in self._rows:
             raise UnknownService(f"no feature service '{service}' was put", hint=f"there are: {', '.join(sorted(self._rows)) or 'none'}")
+        declared = self._declared.get(service)
+        if declared is not None:
+            require_contract(declared, contract)
         names = tuple(self._features[service] if features is None else features)
         unknown = [name for name in names if name not in self._features[service]]
         if unknown:
             raise UnknownFeature(f"feature service '{service}' was put no feature {', '.join(unknown)}")
+        if declared is not None:
+            require_entities(declared, entities)
         rows = [self._rows[service].get(_key(entity)) for entity in entities]
+        columns = tuple(tuple(None if row is None else row[0].get(name) for row in rows) for name in names)
         return FeatureResult(
             service=service,
-            contract=contract or "",
+            contract=declared.contract if declared is not None else contract or "",
             snapshot="",
             token="",
             now=self._now,
             features=names,
-            dtypes=tuple(_dtype([row[0].get(name) for row in rows if row is not None]) for name in names),
-            columns=tuple(tuple(None if row is None else row[0].get(name) for row in rows) for name in names),
+            dtypes=tuple(
+                declared.features[name] if declared is not None else _dtype(column) for name, column in zip(names, columns, strict=True)
+            ),
+            columns=columns,
             statuses=tuple(tuple(_status(row, name) for row in rows) for name in names),
             views=tuple(
                 ViewRead(view, 1, 1, self._now, None, tuple(places), tuple(None if row is None else self._now - row[2] for row in rows))

@@ -16,7 +16,6 @@ from penstock.errors import REQUEST_ERRORS, InvalidEntity, RequestError, Unavail
 from penstock.sdk.result import FeatureResult, ViewRead
 
 FEATURES_PATH = "/v1/features"
-MSGPACK = "application/msgpack"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -114,11 +113,11 @@ def parse_response(status: int, body: bytes, *, service: str, rows: int) -> Feat
         Unavailable: the answer is not a gateway's.
     """
     if status != 200:
-        _raise_failure(status, body)
+        raise_failure(status, body)
     try:
         response = _decode(body)
     except (msgspec.DecodeError, ValueError) as error:
-        raise Unavailable(f"the answer is not a Penstock gateway's: {error}", hint="check the client's url") from None
+        raise not_a_gateways(error) from None
     if response.service != service or response.rows != rows or not _is_whole(response):
         raise Unavailable(f"the gateway's answer does not fit the request: service '{response.service}', {response.rows} row(s)")
     try:
@@ -153,7 +152,13 @@ def parse_response(status: int, body: bytes, *, service: str, rows: int) -> Feat
     )
 
 
-def _raise_failure(status: int, body: bytes) -> NoReturn:
+def not_a_gateways(error: Exception) -> Unavailable:
+    """What a caller is told of an answer that cannot be read."""
+    return Unavailable(f"the answer is not a Penstock gateway's: {error}", hint="check the client's url")
+
+
+def raise_failure(status: int, body: bytes) -> NoReturn:
+    """Raise what the gateway raised."""
     try:
         error = msgspec.json.decode(body, type=_Failure).error
     except (msgspec.DecodeError, ValueError):

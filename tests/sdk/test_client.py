@@ -1,6 +1,7 @@
 """Both clients against a real gateway: what was served arrives, and what was raised is raised again."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -189,6 +190,30 @@ def test_what_the_gateway_refuses_is_raised_again(
         assert type(caught.value) is error
 
     with_client(check)
+
+
+def test_a_gateway_tells_what_it_serves_to_whom_it_was_granted(tmp_path: Path) -> None:
+    def check(running: Running) -> None:
+        with FeatureClient(running.url, api_key=running.carriers_key, timeout_s=10) as client:
+            assert client.services() == ["carriers"]
+            found = client.describe("carriers")
+            assert (found.name, found.owner, found.fields) == ("carriers", "models", {"carrier": "string"})
+            assert found.contract == client.features("carriers", [UA]).contract
+            mean = next(feature for feature in found.features if feature.name == "delays__mean")
+            assert (mean.dtype, mean.default, mean.ttl_s) == ("float64", 0.5, 7200.0)
+            for name in ("all_features", "no such/service?"):
+                with pytest.raises(NotAuthorized, match=re.escape(name)):
+                    client.describe(name)
+        with FeatureClient(running.url, timeout_s=10) as client, pytest.raises(NotAuthenticated):
+            client.services()
+        with FeatureClient(f"{running.url}/healthz", api_key=running.key) as client, pytest.raises(RequestError, match="nothing is served"):
+            client.services()
+
+    async def serve() -> None:
+        async with running_gateway(tmp_path) as running:
+            await asyncio.to_thread(check, running)
+
+    asyncio.run(serve())
 
 
 def test_a_service_that_was_not_granted_is_refused(with_client: Callable[..., None]) -> None:

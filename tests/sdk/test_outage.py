@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-import httpx
+import httpcore
 import msgspec
 import pytest
 
@@ -19,9 +19,9 @@ ANN, BOB = {"customer": "ann"}, {"customer": "bob"}
 HOUR = timedelta(hours=1)
 
 
-def answer(request: httpx.Request, contract: str = "c") -> httpx.Response:
+def answer(request: httpcore.Request, contract: str = "c") -> httpcore.Response:
     """What a gateway says: an amount per customer, of 11:00 and good for two hours; nothing is known of eve."""
-    names = [entity["customer"] for entity in msgspec.json.decode(request.content)["entities"]]
+    names = [entity["customer"] for entity in msgspec.json.decode(b"".join(request.stream))["entities"]]
     known = [name != "eve" for name in names]
     body = {
         "service": "s",
@@ -40,7 +40,7 @@ def answer(request: httpx.Request, contract: str = "c") -> httpx.Response:
         ],
         "event_times_us": [[to_micros(NOON - HOUR) if there else None for there in known]],
     }
-    return httpx.Response(200, content=msgspec.msgpack.encode(body))
+    return httpcore.Response(200, content=msgspec.msgpack.encode(body))
 
 
 class Gateway:
@@ -51,7 +51,7 @@ class Gateway:
         self.always: Any = None
         self.requests = 0
 
-    def __call__(self, request: httpx.Request) -> httpx.Response:
+    def __call__(self, request: httpcore.Request) -> httpcore.Response:
         self.requests += 1
         now = self.then.pop(0) if self.then else self.always
         if now is None:
@@ -59,10 +59,32 @@ class Gateway:
         if isinstance(now, str):
             return answer(request, now)
         if isinstance(now, type):
-            raise now("as told", request=request)
+            raise now("as told")
         status, headers = now
         failure = {"error": {"code": "unavailable" if status == 503 else "malformed_request", "message": "m", "request_id": "r"}}
-        return httpx.Response(status, content=msgspec.json.encode(failure), headers=headers)
+        return httpcore.Response(status, headers=headers, content=msgspec.json.encode(failure))
+
+
+class Pool(httpcore.ConnectionPool):
+    """Connections to it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self.gateway = gateway
+
+    def handle_request(self, request: httpcore.Request) -> httpcore.Response:
+        return self.gateway(request)
+
+
+class AsyncPool(httpcore.AsyncConnectionPool):
+    """The same, to be awaited."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__()
+        self.gateway = gateway
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        return self.gateway(request)
 
 
 Ask = Callable[..., Awaitable[FeatureResult]]
@@ -74,17 +96,16 @@ def client(request: pytest.FixtureRequest) -> Callable[..., tuple[Gateway, Any, 
 
     def make(**options: Any) -> tuple[Gateway, Any, Ask]:
         gateway = Gateway()
-        transport = httpx.MockTransport(gateway)
         if request.param == "sync":
             one: Any = FeatureClient("http://gateway", **options)
-            one._http = httpx.Client(base_url="http://gateway", transport=transport)
+            one._http = Pool(gateway)
 
             async def ask(*given: Any, **more: Any) -> FeatureResult:
                 return await asyncio.to_thread(one.features, *given, **more)
 
         else:
             one = AsyncFeatureClient("http://gateway", **options)
-            one._http = httpx.AsyncClient(base_url="http://gateway", transport=transport)
+            one._http = AsyncPool(gateway)
             ask = one.features
         return gateway, one, ask
 
@@ -93,7 +114,7 @@ def client(request: pytest.FixtureRequest) -> Callable[..., tuple[Gateway, Any, 
 
 def test_a_lost_connection_and_a_short_refusal_are_asked_again(client: Callable[..., tuple[Gateway, Any, Ask]]) -> None:
     gateway, _, ask = client()
-    gateway.then = [httpx.ConnectError, httpx.RemoteProtocolError, (503, {"retry-after": "0"}), (429, {"retry-after": "0"})]
+    gateway.then = [httpcore.ConnectError, httpcore.RemoteProtocolError, (503, {"retry-after": "0"}), (429, {"retry-after": "0"})]
     assert asyncio.run(ask("s", [ANN])).to_dict()["v__amount"] == [4.5]
     assert gateway.requests == 5
 
@@ -101,7 +122,7 @@ def test_a_lost_connection_and_a_short_refusal_are_asked_again(client: Callable[
 @pytest.mark.parametrize(
     ("then", "error"),
     [
-        (httpx.ReadTimeout, Unavailable),  # it took its time, and would again
+        (httpcore.ReadTimeout, Unavailable),  # it took its time, and would again
         ((503, {"retry-after": "1"}), Unavailable),  # longer than the caller waits
         ((503, {}), Unavailable),
         ((400, {"retry-after": "0"}), MalformedRequest),
@@ -149,7 +170,7 @@ def test_what_was_known_last_is_given_as_stale_and_grows_older(client: Callable[
     async def run() -> None:
         first = await ask("s", [ANN, {"customer": "eve"}])
         assert (first.degraded, first.token) == ("", "p1.x")
-        gateway.always = httpx.ReadTimeout
+        gateway.always = httpcore.ReadTimeout
         seconds[0] += 1800.0
         again = await ask("s", [{"customer": "eve"}, ANN])
         assert (again.degraded, again.token, again.now) == ("last_known", "", NOON + HOUR / 2)
@@ -173,7 +194,7 @@ def test_without_being_told_to_a_client_remembers_nothing(client: Callable[..., 
 
     async def run() -> None:
         await ask("s", [ANN])
-        gateway.always = httpx.ReadTimeout
+        gateway.always = httpcore.ReadTimeout
         with pytest.raises(Unavailable, match="did not answer in time"):
             await ask("s", [ANN])
 
@@ -189,14 +210,14 @@ def test_a_baseline_answers_for_whom_nothing_is_known(client: Callable[..., tupl
     gateway, _, ask = client(last_known=10, baseline=guess)
 
     async def run() -> None:
-        gateway.always = httpx.ConnectError
+        gateway.always = httpcore.ConnectError
         alone = await ask("s", [ANN, BOB])
         assert (alone.degraded, alone.dtypes) == ("baseline", ("float64", "string"))
         assert alone.to_dict() == {"v__amount": [1.0, 2.0], "v__last": ["none", "none"]}
         assert alone.rows[0]["v__amount"] == FeatureValue(1.0, "DEFAULT", None, None)
         gateway.always = None
         await ask("s", [ANN])
-        gateway.always = httpx.ReadTimeout
+        gateway.always = httpcore.ReadTimeout
         both = await ask("s", [BOB, ANN])
         assert both.to_dict() == {"v__amount": [1.0, 4.5], "v__last": ["none", None]}
         assert [row["v__amount"].status for row in both.rows] == ["DEFAULT", "STALE"]
@@ -209,7 +230,7 @@ def test_a_baseline_answers_for_whom_nothing_is_known(client: Callable[..., tupl
 
 def test_a_baseline_that_gives_too_little_is_a_mistake_of_its_author(client: Callable[..., tuple[Gateway, Any, Ask]]) -> None:
     gateway, _, ask = client(baseline=lambda service, entities: [])
-    gateway.always = httpx.ReadTimeout
+    gateway.always = httpcore.ReadTimeout
     with pytest.raises(ConfigError, match=r"baseline gave 0 row\(s\) for 1 entities of service 's'"):
         asyncio.run(ask("s", [ANN]))
 
@@ -233,7 +254,7 @@ def test_values_of_another_contract_are_forgotten_and_old_ones_make_room(client:
         await ask("s", [ANN])
         gateway.then = ["another contract"]
         await ask("s", [BOB])
-        gateway.always = httpx.ReadTimeout
+        gateway.always = httpcore.ReadTimeout
         assert (await ask("s", [BOB])).contract == "another contract"
         with pytest.raises(Unavailable):
             await ask("s", [ANN])
