@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import acsylla
 import pytest
 
 from penstock.clock import FixedClock, from_micros
@@ -377,7 +376,7 @@ def test_a_store_that_was_lost_is_filled_again_by_the_next_publication(online: O
     async def forget(store: OnlineStore) -> None:
         assert isinstance(store, CassandraStore)
         for table in (f"online_{world.view.entity.name}", "ledger", "intents"):
-            await store._execute(acsylla.create_statement(f"TRUNCATE {store._keyspace}.{table}", timeout=60.0), "forgetting")
+            await store._session.query(f"TRUNCATE {store._keyspace}.{table}")
 
     with_store(online.connect, forget)
     assert (online.ledger(), online.amounts("ann", "bob")) == ([], [None, None])
