@@ -42,8 +42,29 @@ class FeaturePlan:
 _FOREVER = 2**63
 
 
+class ShownFeatures:
+    """What follows from the features to serve of a view, read or computed."""
+
+    features: tuple[FeaturePlan, ...]
+
+    @cached_property
+    def all(self) -> Mapping[Status, tuple[Status, ...]]:
+        """Per status, the statuses of a part of which all features have it; one object, so that it is known by identity."""
+        return {status: (status,) * len(self.features) for status in Status}
+
+    @cached_property
+    def has_times(self) -> bool:
+        """Whether one of the features to serve is an instant, or a list of them."""
+        return any("timestamp" in plan.feature.dtype for plan in self.features)
+
+    @cached_property
+    def nulls(self) -> tuple[None, ...]:
+        """The values of a part that has none."""
+        return (None,) * len(self.features)
+
+
 @dataclass(frozen=True)
-class ViewPlan:
+class ViewPlan(ShownFeatures):
     """One view to read.
 
     Args:
@@ -91,24 +112,9 @@ class ViewPlan:
             return None
         return itemgetter(*places) if len(places) > 1 else itemgetter(slice(places[0], places[0] + 1))
 
-    @cached_property
-    def all(self) -> Mapping[Status, tuple[Status, ...]]:
-        """Per status, the statuses of a part of which all features have it; one object, so that it is known by identity."""
-        return {status: (status,) * len(self.features) for status in Status}
-
-    @cached_property
-    def has_times(self) -> bool:
-        """Whether one of the features to serve is an instant, or a list of them."""
-        return any("timestamp" in plan.feature.dtype for plan in self.features)
-
-    @cached_property
-    def nulls(self) -> tuple[None, ...]:
-        """The values of a part that has none."""
-        return (None,) * len(self.features)
-
 
 @dataclass(frozen=True)
-class OnDemandPlan:
+class OnDemandPlan(ShownFeatures):
     """One on-demand view to compute of what was read.
 
     Args:
@@ -133,21 +139,6 @@ class OnDemandPlan:
     def reads(self) -> tuple[int, ...]:
         """The views of the plan that it takes from."""
         return tuple(dict.fromkeys(of_view for of_view, _ in self.places))
-
-    @cached_property
-    def all(self) -> Mapping[Status, tuple[Status, ...]]:
-        """As `ViewPlan.all`."""
-        return {status: (status,) * len(self.features) for status in Status}
-
-    @cached_property
-    def has_times(self) -> bool:
-        """As `ViewPlan.has_times`."""
-        return any("timestamp" in plan.feature.dtype for plan in self.features)
-
-    @cached_property
-    def nulls(self) -> tuple[None, ...]:
-        """As `ViewPlan.nulls`."""
-        return (None,) * len(self.features)
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class CassandraStore:
             for key, view, version, generation, value in rows:
                 found[key][place[view, version, generation]] = value  # type: ignore[index]  # a slot is such a tuple
 
-        with self._typed_errors(f"reading {entity}"), Deadline(asyncio.get_running_loop().time() + self._read_timeout_s):
+        with self._typed_errors(f"reading {entity}"), self._in_time(self._read_timeout_s):
             if len(keys) <= self._keys_per_read:
                 await read_some(keys)
             else:
@@ -190,15 +190,19 @@ class CassandraStore:
     def _typed_errors(self, doing: str) -> AbstractContextManager[None]:
         return typed_errors(self._session.failure, doing)
 
+    def _in_time(self, seconds: float) -> Deadline:
+        return Deadline(asyncio.get_running_loop().time() + seconds)
+
     async def _execute(self, statement: Any, values: Sequence[Any], doing: str, *, paged: bool = False) -> list[Row]:
-        with self._typed_errors(doing):
-            async with asyncio.timeout(self._timeout_s), self._slots:
+        with self._typed_errors(doing), self._in_time(self._timeout_s):
+            async with self._slots:
                 return await self._session.execute(statement, values, paged=paged)
 
     async def _apply(self, statements: Sequence[tuple[Any, Sequence[Any]]], doing: str) -> None:
         with self._typed_errors(doing):
-            async with self._slots, asyncio.timeout(self._timeout_s):
-                await self._session.execute_batch(statements)
+            async with self._slots:
+                with self._in_time(self._timeout_s):
+                    await self._session.execute_batch(statements)
 
 
 def _statement_of(statements: EntityStatements[Any], write: Write) -> tuple[Any, Sequence[Any]]:
