@@ -66,7 +66,7 @@ class Memory(threading.Thread):
 def main(
     folder: Annotated[Path, typer.Option(help="where the node is kept")] = Path("var/bench/serving"),
     seconds: Annotated[float, typer.Option(help="of overload")] = 60.0,
-    entities: Annotated[str, typer.Option(help="of a request")] = "10,100",
+    entities: Annotated[str, typer.Option(help="of a request")] = "1,10,100",
     times: Annotated[float, typer.Option(help="how many times what it can do")] = 3.0,
 ) -> None:
     """Overload a gateway with its shipped settings, its cache off, and print what was seen."""
@@ -77,8 +77,8 @@ def main(
         with gateway(settings, CACHE_MB="0") as process:
             for size in [int(one) for one in entities.split(",")]:
                 asked = bodies("columns", size, _FEATURES, _ENTITIES)
-                for _ in range(2):  # the first is to warm up
-                    most = load(settings, asked, rate=None, connections=16, seconds=5)
+                load(settings, asked, rate=None, connections=16, seconds=15)  # the node's JVM takes so long to be warm
+                most = load(settings, asked, rate=None, connections=16, seconds=5)
                 before = load(settings, asked, rate=most["ok_per_s"] / 4, connections=64, seconds=5)
                 memory = Memory(process.pid)
                 memory.start()

@@ -25,7 +25,7 @@ import msgspec
 
 from penstock.clock import Clock, to_micros
 from penstock.config import Settings
-from penstock.errors import ConfigError, MalformedRequest, RequestError, StoreError, Unavailable, error_code
+from penstock.errors import ConfigError, MalformedRequest, Overloaded, RequestError, StoreError, Unavailable, error_code
 from penstock.online.store import OnlineStore
 from penstock.registry.serving_state import ServingState
 from penstock.serving import feast
@@ -76,6 +76,7 @@ Dialect: TypeAlias = Callable[[bytes, ServingState, Grant, Scope], tuple[Feature
 
 _decode = msgspec.json.Decoder(FeatureRequest).decode
 _KEYS, _STORE = "keeping the API keys known so far", "not connected to the online store"
+_ADMITTED = frozenset((b"/v1/features", feast.PATH.encode()))
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -123,6 +124,22 @@ class Gateway:
             await self._live(receive, send)
         elif scope["type"] == "http":
             await self._handle(scope, receive, send)
+
+    def turn_away(self, url: bytes, scope: Scope) -> tuple[Reply, str] | None:
+        """The answer to a request for values that there is no room for, and its id; None: it is to be answered.
+
+        The server asks with the head of each request, before it makes a task of it: in an overload there is no time for one.
+        """
+        if url.partition(b"?")[0] not in _ADMITTED:
+            return None
+        try:
+            self._admission.let_in()
+        except Overloaded as error:
+            self._count(UNKNOWN, error_code(Overloaded), 0.0)
+            request_id = request_id_of(scope)
+            return refusal(error, request_id), request_id
+        asyncio.get_running_loop().call_soon(self._admission.begin)
+        return None
 
     async def refresh(self) -> None:
         """Look once at the keys file, the issuer's keys and the control plane; what cannot be read stays as it was."""
@@ -244,7 +261,6 @@ class Gateway:
     async def _features(self, scope: Scope, receive: Receive, request_id: str, dialect: Dialect) -> Reply:
         start, service, code = perf_counter(), UNKNOWN, INTERNAL_ERROR
         try:
-            self._admission.require_room()
             until = store_until(scope, asyncio.get_running_loop().time(), self._settings.deadline_ms)
             grant = self._authenticate(scope)
             body = await read_body(scope, receive, self._settings.max_body_bytes)

@@ -5,6 +5,7 @@ several         a supervisor binds the port; its workers share it, each with an 
                 its own. One that ends or hangs is replaced; SIGHUP replaces all, one after the other, the new one first.
 """
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from penstock.clock import Clock
@@ -27,6 +28,7 @@ from penstock.errors import ConfigError, RuntimeSetupError
 from penstock.online.cassandra import CassandraStore
 from penstock.serving.access import load_grants
 from penstock.serving.app import Gateway
+from penstock.serving.http import Reply, headers_of
 from penstock.serving.logs import log_as_set
 from penstock.serving.metrics import SHARED_FOLDER
 
@@ -116,13 +118,23 @@ class _Worker:
         return self.app()
 
 
-class _Connection(HttpToolsProtocol):
-    """A connection that, told to end while it is idle, waits for one more request and says in its answer that it ends.
+class _TurnedAway:
+    """What uvicorn has in place of the cycle of a request that was answered before it got one."""
 
-    A client may be sending on it at that moment: closed at once, the request would be lost.
+    response_complete = True
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()
+
+
+class _Connection(HttpToolsProtocol):
+    """A connection that turns away at once what there is no room for, and whose end loses no request.
+
+    Told to end while it is idle, it waits for one more request and says in its answer that it ends: a client may be sending on
+    it at that moment, and closed at once, the request would be lost.
     """
 
-    _ending = False
+    _ending = _closing = False
 
     def shutdown(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
@@ -132,9 +144,29 @@ class _Connection(HttpToolsProtocol):
             self.loop.call_later(_LINGER_S, super().shutdown)
 
     def on_headers_complete(self) -> None:
+        pipelined = self.cycle is not None and not self.cycle.response_complete  # its answer has to wait for another
+        refused = None if pipelined else self.app.turn_away(self.url, self.scope)
+        if refused is not None:
+            self._refuse(*refused)
+            return
         super().on_headers_complete()
         if self._ending:
             self.cycle.keep_alive = False
+
+    def _refuse(self, reply: Reply, request_id: str) -> None:
+        self._closing = self._ending or not self.parser.should_keep_alive()
+        headers = [*self.server_state.default_headers, *headers_of(reply, request_id)]
+        if self._closing:
+            headers.append((b"connection", b"close"))
+        lines = [STATUS_LINE[reply.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", reply.body]
+        self.transport.write(b"".join(lines))
+        self.cycle = _TurnedAway()  # type: ignore[assignment]  # uvicorn asks no more of it
+        self.on_response_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._closing:  # not before it was read: a client that is still sending could not read our answer
+            self.transport.close()
 
 
 def _config(settings: Settings, app: Gateway | _Worker, *, factory: bool = False) -> uvicorn.Config:

@@ -124,15 +124,19 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
-    """Send the whole answer."""
-    headers = [
+def headers_of(reply: Reply, request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers that are sent with a reply."""
+    return [
         (b"content-type", reply.content_type),
         (b"content-length", str(len(reply.body)).encode()),
         (b"x-request-id", request_id.encode()),
         *reply.headers,
     ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+
+
+async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+    """Send the whole answer."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers_of(reply, request_id)})
     await send({"type": "http.response.body", "body": reply.body})
 
 

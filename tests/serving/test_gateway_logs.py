@@ -160,7 +160,7 @@ def test_turning_away_is_said_when_it_begins_and_every_ten_seconds(caplog: pytes
     def refuse(times: int) -> None:
         for _ in range(times):
             with pytest.raises(Exception, match="more requests"):
-                admission.require_room()
+                admission.let_in()
 
     with admission.doing(100):
         refuse(3)

@@ -127,11 +127,17 @@ def admission_of(at_most: int, time: Time) -> Admission:
     return Admission(at_most, time, lambda: time.round_s)
 
 
+def ask(admission: Admission) -> None:
+    """A request comes, and the event loop comes to it."""
+    admission.let_in()
+    admission.begin()
+
+
 @contextmanager
 def full(admission: Admission) -> Iterator[None]:
     """As much in progress as is worked on side by side."""
     with admission.doing(95):
-        admission.require_room()  # notes that it is full
+        ask(admission)  # notes that it is full
         yield
 
 
@@ -142,7 +148,7 @@ def work(admission: Admission, time: Time, seconds: float) -> None:
         with admission.doing(1):
             time.at += 0.01
             with suppress(Overloaded):
-                admission.require_room()
+                ask(admission)
 
 
 def test_what_lasts_longer_than_a_burst_is_an_overload_until_there_is_room() -> None:
@@ -150,15 +156,15 @@ def test_what_lasts_longer_than_a_burst_is_an_overload_until_there_is_room() -> 
     admission = admission_of(100, time)
     with full(admission):
         work(admission, time, 0.09)
-        admission.require_room()
+        ask(admission)
         work(admission, time, 0.03)
         with pytest.raises(Overloaded, match="more requests than it can answer"):
-            admission.require_room()
-    admission.require_room()  # there is room
+            ask(admission)
+    ask(admission)  # there is room
     time.at += 0.06  # and has been for a while
     with full(admission):  # the next burst is one again
         work(admission, time, 0.09)
-        admission.require_room()
+        ask(admission)
 
 
 def test_room_for_a_moment_does_not_end_an_overload() -> None:
@@ -169,28 +175,51 @@ def test_room_for_a_moment_does_not_end_an_overload() -> None:
             time.at += 0.01
     time.at += 0.01
     with admission.doing(95), pytest.raises(Overloaded):
-        admission.require_room()
+        ask(admission)
 
 
-def test_an_event_loop_that_does_not_come_round_has_more_than_it_can_do_once_that_lasts() -> None:
+def let_in(admission: Admission) -> int:
+    """How many of ten requests that are read at once."""
+    for already in range(10):
+        try:
+            admission.let_in()
+        except Overloaded:
+            return already
+    return 10
+
+
+def come_round(admission: Admission) -> None:
+    while admission.waiting:
+        admission.begin()
+
+
+@pytest.mark.parametrize(("round_s", "wait"), [(0.001, 4), (0.02, 1)])
+def test_once_a_burst_lasts_no_more_is_let_in_than_the_event_loop_comes_to_soon(round_s: float, wait: int) -> None:
+    time = Time()
+    admission = admission_of(10_000, time)
+    time.round_s = round_s
+    for _ in range(10):
+        assert let_in(admission) == 10  # a burst is waited out
+        come_round(admission)
+        time.at += 0.01
+    assert let_in(admission) == wait
+    come_round(admission)
+    assert let_in(admission) == wait
+    come_round(admission)
+    time.at += 0.06  # nobody waited for a while
+    assert let_in(admission) == 10
+
+
+def test_a_request_that_waits_counts_as_much_as_the_last_one_did() -> None:
     time = Time()
     admission = admission_of(100, time)
-    time.round_s = 5.0  # one long round is none: a large answer was encoded, say
-    admission.require_room()
-    time.round_s = 0.0
-    time.at += 0.06
     for _ in range(10):
-        time.round_s = 0.02
-        admission.require_room()
-        time.round_s = 0.0
-        time.at += 0.01
-        admission.require_room()
-    time.at += 0.01
-    time.round_s = 0.02
-    with pytest.raises(Overloaded):
-        admission.require_room()
-    time.round_s = 0.0  # those it comes to first are let in
-    admission.require_room()
+        with full(admission):
+            time.at += 0.01
+    time.at += 0.02
+    with admission.doing(35):
+        pass
+    assert let_in(admission) == 3  # 0, 40, 80; 120 would be too much
 
 
 def test_a_round_is_timed_while_somebody_asks_and_leaves_nothing_ticking() -> None:
@@ -217,16 +246,16 @@ def test_while_nothing_ends_there_is_no_overload_but_a_bound() -> None:
     with full(admission):
         work(admission, time, 0.09)
         time.at += 5.0  # the store pauses
-        admission.require_room()
+        ask(admission)
         with admission.doing(894):
-            admission.require_room()  # 999
+            ask(admission)  # 999
             with admission.doing(1), pytest.raises(Overloaded):
-                admission.require_room()  # 1005
+                ask(admission)  # 1005
         work(admission, time, 0.05)  # it is back
-        admission.require_room()
+        ask(admission)
         work(admission, time, 0.1)
         with pytest.raises(Overloaded):
-            admission.require_room()
+            ask(admission)
 
 
 def test_room_is_given_back_whatever_becomes_of_a_request() -> None:
@@ -235,4 +264,46 @@ def test_room_is_given_back_whatever_becomes_of_a_request() -> None:
         assert admission.in_progress == 505
         raise RuntimeError
     assert admission.in_progress == 0
-    admission.require_room()
+    ask(admission)
+
+
+async def _exchange(running: Running, *pieces: bytes) -> bytes:
+    """What a connection gets back for what is sent on it piece by piece, until it is closed or silent for a while."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1]))
+    back = b""
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            with suppress(TimeoutError):
+                while heard := await asyncio.wait_for(reader.read(65536), 0.2):
+                    back += heard
+        return back + (b"" if not reader.at_eof() else b"<closed>")
+    finally:
+        writer.close()
+
+
+def test_on_the_wire_a_request_turned_away_leaves_its_connection_as_any_other_does(tmp_path: Path) -> None:
+    body = b'{"service": "carriers", "entities": [{"carrier": "UA"}]}'
+    head = b"POST /v1/features?x=1 HTTP/1.1\r\nhost: me\r\nx-request-id: mine\r\ncontent-length: %d\r\n" % len(body)
+
+    async def check(running: Running, _: Hanging, __: httpx.AsyncClient) -> None:
+        running.gateway._admission.in_progress = 1_000
+        twice = await _exchange(running, head + b"\r\n" + body, b"GET /healthz HTTP/1.1\r\nhost: me\r\n\r\n")
+        assert twice.startswith(b"HTTP/1.1 503 ")
+        assert b"HTTP/1.1 200 OK" in twice
+        assert b'"code":"overloaded"' in twice
+        assert b"\r\nx-request-id: mine\r\n" in twice
+        assert b"\r\nretry-after: 1\r\n" in twice
+        assert not twice.endswith(b"<closed>")
+        at_once = await _exchange(running, (head + b"\r\n" + body) * 3)
+        assert at_once.count(b"HTTP/1.1 503 ") == 3
+        slowly = await _exchange(running, head + b"connection: close\r\n\r\n" + body[:9], body[9:])
+        assert slowly.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in slowly
+        assert slowly.endswith(b"}}<closed>")
+        old = await _exchange(running, head.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n" + body)
+        assert old.endswith(b"}}<closed>")
+        running.gateway._admission.in_progress = 0
+        assert running.gateway._admission.waiting == 0
+
+    serve(tmp_path, check, max_in_progress=3)
