@@ -90,6 +90,13 @@ class CommitError(PenstockError):
     """
 
 
+class InvalidationError(PenstockError):
+    """An invalidation cannot be made, or undone, as asked; nothing was changed.
+
+    Operator action: see the message.
+    """
+
+
 class PublicationError(PenstockError):
     """A publication could not be completed; every key holds its old or its new value.
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from string import Formatter
@@ -24,7 +24,7 @@ from penstock.errors import SpineError
 from penstock.offline.attempt import outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
-from penstock.offline.logs import AttemptEntry, attempts, publications
+from penstock.offline.logs import AttemptEntry, attempts, copied_marks, publications
 from penstock.offline.refresh import first_day_to_refresh
 from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
@@ -37,11 +37,13 @@ from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows,
 from penstock.point_in_time.view_join import view_joins
 from penstock.publication.due import Due, due
 from penstock.publication.held_store import Connect, with_store
+from penstock.publication.invalidate import Scope, invalidate, lift
 from penstock.publication.publish import Published, publish
 from penstock.publication.services import publish_services
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
+from penstock.registry.marks import Mark, of_view
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
@@ -141,7 +143,8 @@ class Store:
 
     def due(self, view: FeatureView) -> Due:
         """What of a view should be published now, from the lake's logs."""
-        return due(attempts(self.lake, feature_table(view)), self.online(view).values(), since=self.settings.dagster.first_day)
+        entries, online = attempts(self.lake, feature_table(view)), self.online(view).values()
+        return due(entries, online, since=self.settings.dagster.first_day, marks=self.marks(view))
 
     def online(self, view: FeatureView) -> dict[date, Publication]:
         """Day → its newest publication, as the ledger's copy in the lake knows it."""
@@ -150,6 +153,22 @@ class Store:
     def ledger(self, view: FeatureView) -> list[Publication]:
         """Every publication of a view, as the ledger's copy in the lake knows it."""
         return [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
+
+    def invalidate(
+        self, view: FeatureView, *, reason: str, attempt: int | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> Mark:
+        """Stop serving some rows of a view at once; see `publication.invalidate.invalidate`."""
+        scope = Scope(attempt, since, until)
+        return invalidate(self.lake, view, scope, reason=reason, connect=self.connect(), clock=self.clock)
+
+    def lift(self, mark_id: str) -> Mark:
+        """Undo an invalidation; see `publication.invalidate.lift`."""
+        return lift(self.lake, mark_id, connect=self.connect(), clock=self.clock)
+
+    def marks(self, view: FeatureView | None = None) -> list[Mark]:
+        """The invalidation marks of a view, or all, as their copy in the lake knows them."""
+        found = copied_marks(self.lake)
+        return found if view is None else of_view(found, view.name, view.version)
 
     def join(
         self,

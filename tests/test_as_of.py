@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from penstock.as_of import Attempt, History, Readable, Row, as_of
+from penstock.as_of import Attempt, History, Mark, Mode, Readable, Row, as_of
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR, MICRO = timedelta(hours=1), timedelta(microseconds=1)
@@ -81,3 +81,28 @@ def test_a_correction_is_not_known_before_it_was_created_unless_restated() -> No
     assert as_of([old, fixed], NOON, ttl=None, mode="assumed", history=before_live) is fixed
     beyond = History((Attempt(DAY, 1, NOON - MICRO), Attempt(DAY, 2, NOON)), (), live_since=NOON)
     assert as_of([fixed], NOON, ttl=None, mode="assumed", history=beyond) is fixed  # attempt 1 had not got that far: no correction
+
+
+def test_a_mark_stops_the_answer_at_once_and_a_publication_brings_the_one_before_until_another_restores_it() -> None:
+    history = History(
+        (Attempt(DAY, 1, NOON), Attempt(DAY, 2, NOON)),
+        (Readable(DAY, 1, NOON), Readable(DAY, 2, NOON + HOUR)),
+        live_since=NOON,
+        marks=(Mark(NOON + 2 * HOUR, NOON + 4 * HOUR, attempt=2, excluded_at=NOON + 3 * HOUR, restored_at=NOON + 5 * HOUR),),
+    )
+    good, bad = row(NOON - HOUR, 1), row(NOON, 2, attempt=2, created=NOON + MICRO)
+
+    def at(hours: int, mode: Mode = "observed") -> Row | None:
+        return as_of([good, bad], NOON + hours * HOUR, ttl=None, mode=mode, history=history)
+
+    assert [at(n) for n in range(6)] == [good, bad, None, good, good, bad]
+    assert [at(n, "restated") for n in range(6)] == [bad] * 6
+
+
+def test_a_mark_covers_nothing_that_is_created_after_it() -> None:
+    mark = Mark(NOON, attempt=None, since=NOON - HOUR, until=NOON)
+    assert mark.covers(row(NOON - HOUR, created=NOON))
+    assert not mark.covers(row(NOON - HOUR, created=NOON + MICRO))
+    assert not mark.covers(row(NOON - HOUR - MICRO, created=NOON))
+    assert not mark.covers(row(NOON, created=NOON))
+    assert not Mark(NOON, attempt=2).covers(row(NOON, attempt=1, created=NOON))

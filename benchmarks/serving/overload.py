@@ -85,7 +85,7 @@ def main(
                 over = load(settings, asked, rate=times * most["ok_per_s"], connections=256, seconds=seconds)
                 memory.stop()
                 after = load(settings, asked, rate=before["ok_per_s"], connections=64, seconds=5)
-                screen.print(f"{size} entities of {service(_FEATURES)}: at most {most['ok_per_s']:,.0f}/s (16 connections)")
+                screen.print(f"{size} entities of {service(_FEATURES)}: at most {most['ok_per_s']:,.0f}/s (16 connections){_away(most)}")
                 for name, told in (("a quarter of it", before), (f"{times:g} times it, {seconds:g} s", over), ("a quarter again", after)):
                     screen.print(f"  {name}: {_say(told)}")
                 third = len(memory.seen) // 3 or 1
@@ -95,11 +95,15 @@ def main(
 
 
 def _say(told: dict[str, Any]) -> str:
-    said = f"{told['ok_per_s']:,.0f}/s answered, p50 {told['p50_ms']} p95 {told['p95_ms']} p99 {told['p99_ms']} ms"
-    away = {status: n for status, n in told["statuses"].items() if status != "200"}
-    if not away:
+    said = f"{told['ok_per_s']:,.0f}/s answered, p50 {told['p50_ms']} p95 {told['p95_ms']} p99 {told['p99_ms']} ms{_away(told)}"
+    if told["away_p50_ms"] is None:
         return said
-    return f"{said}; turned away {away}, p50 {told['away_p50_ms']} p95 {told['away_p95_ms']} p99 {told['away_p99_ms']} ms"
+    return f"{said}, p50 {told['away_p50_ms']} p95 {told['away_p95_ms']} p99 {told['away_p99_ms']} ms"
+
+
+def _away(told: dict[str, Any]) -> str:
+    away = {status: n for status, n in told["statuses"].items() if status != "200"}
+    return f"; turned away {away}" if away else ""
 
 
 if __name__ == "__main__":

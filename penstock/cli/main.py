@@ -22,6 +22,7 @@ COMMANDS = (
     "features",
     "sdk",
     "replay",
+    "invalidate",
     "training-set",
     "compact",
     "vacuum",

@@ -7,7 +7,7 @@ import typer
 import penstock
 from penstock.cli.screen import err, out
 from penstock.offline.lake import feature_table, raw_table, tile_table
-from penstock.offline.logs import ATTEMPTS, PUBLICATIONS
+from penstock.offline.logs import ATTEMPTS, MARKS, PUBLICATIONS
 from penstock.offline.maintenance import vacuum
 from penstock.training_set.pins import pinned
 
@@ -20,7 +20,7 @@ def run(
     pins = pinned(store.lake)
     sources = [raw_table(source) for source in store.project.sources if source.table is None]
     tiles = [tile_table(view) for view in store.project.views if view.tiles is not None]
-    for table in [*map(feature_table, store.project.views), *tiles, *sources, ATTEMPTS, PUBLICATIONS]:
+    for table in [*map(feature_table, store.project.views), *tiles, *sources, ATTEMPTS, PUBLICATIONS, MARKS]:
         if store.lake.version(table) is None:
             continue
         with err.status(f"looking at {table}"):

@@ -1,7 +1,8 @@
-"""The two logs of a lake, appended without a JVM: what was attempted, and what became readable.
+"""The logs of a lake, appended without a JVM: what was attempted, what became readable, and what was invalidated.
 
 `log/attempts` says what is committed: one row per attempt and partition, of views and of ingested
-sources. `log/publications` is a copy of the ledger for joins; the ledger in the online store is the truth.
+sources. `log/publications` and `log/marks` are copies for joins of the ledger and of the invalidation marks; those in the
+online store are the truth.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +19,11 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from penstock.clock import from_micros, to_micros
 from penstock.offline.lake import RETENTION, Lake
 from penstock.online.ledger import Publication
+from penstock.registry.marks import Mark, joined
 
 _FILES = 64  # a log is read whole at every look, and each of its files costs 0.4 ms
 
-ATTEMPTS, PUBLICATIONS = "log/attempts", "log/publications"
+ATTEMPTS, PUBLICATIONS, MARKS = "log/attempts", "log/publications", "log/marks"
 _TIME = pa.timestamp("us", tz="UTC")
 
 
@@ -93,6 +95,21 @@ _PUBLICATION_SCHEMA = pa.schema(
         ("keys", pa.int64()),
     ]
 )
+_MARK_SCHEMA = pa.schema(
+    [
+        ("view", pa.string()),
+        ("version", pa.int64()),
+        ("marked_at_us", pa.int64()),
+        ("id", pa.string()),
+        ("attempt", pa.int64()),
+        ("since_us", pa.int64()),
+        ("until_us", pa.int64()),
+        ("reason", pa.string()),
+        ("lifted_at_us", pa.int64()),
+        ("excluded_at_us", pa.int64()),
+        ("restored_at_us", pa.int64()),
+    ]
+)
 
 
 def log_attempts(lake: Lake, entries: Sequence[AttemptEntry]) -> None:
@@ -105,15 +122,16 @@ def log_attempts(lake: Lake, entries: Sequence[AttemptEntry]) -> None:
 
 
 class LogVersions(msgspec.Struct, frozen=True, kw_only=True):
-    """The versions of both logs at one moment; None: the log is not there yet."""
+    """The versions of the logs at one moment; None: the log is not there yet."""
 
     attempts: int | None
     publications: int | None
+    marks: int | None = None
 
 
 def log_versions(lake: Lake) -> LogVersions:
-    """The newest versions of both logs."""
-    return LogVersions(attempts=lake.version(ATTEMPTS), publications=lake.version(PUBLICATIONS))
+    """The newest versions of the logs."""
+    return LogVersions(attempts=lake.version(ATTEMPTS), publications=lake.version(PUBLICATIONS), marks=lake.version(MARKS))
 
 
 def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> list[AttemptEntry]:
@@ -187,6 +205,22 @@ def publications(lake: Lake, view: str | None = None, version: int | None = None
         )
         for row in found
     )
+
+
+def copy_marks(lake: Lake, marks: Sequence[Mark]) -> None:
+    """Append what the copy lacks of some marks: one that is new, or a time that was set since. Repeating it adds nothing."""
+    have = {mark.id: mark for mark in copied_marks(lake)}
+    news = [mark for mark in marks if joined(mark, have.get(mark.id)) != have.get(mark.id)]
+    if news:
+        _append(lake, MARKS, pa.Table.from_pylist([msgspec.structs.asdict(mark) for mark in news], schema=_MARK_SCHEMA))
+
+
+def copied_marks(lake: Lake, *, at: int | None = None) -> list[Mark]:
+    """The invalidation marks that have been copied, sorted; as the log was at a version, or is now."""
+    found: dict[str, Mark] = {}
+    for row in _read(lake, MARKS, None, at):
+        found[row["id"]] = joined(Mark(**row), found.get(row["id"]))
+    return sorted(found.values())
 
 
 def _append(lake: Lake, table: str, rows: pa.Table) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from penstock.clock import EPOCH, MICROSECOND
 from penstock.errors import PublicationError
+from penstock.registry.marks import Mark, Step
 
 FIRST_GENERATION = 1
 DAY_US = timedelta(days=1) // MICROSECOND
@@ -43,12 +44,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         view, version, generation: what is published into.
         attempts: day → the attempt whose rows, with those before it, are to become readable.
+        mark: it is about an invalidation mark instead: its id, and what is to be done about it.
     """
 
     view: str
     version: int
     generation: int
     attempts: dict[date, int]
+    mark: tuple[str, Step] | None = None
 
 
 def unfinished(intent: Intent | None, publications: Iterable[Publication]) -> dict[date, int]:
@@ -57,6 +60,17 @@ def unfinished(intent: Intent | None, publications: Iterable[Publication]) -> di
         return {}
     recorded = {(row.partition, row.attempt) for row in publications if row.generation == intent.generation}
     return {} if recorded.issuperset(intent.attempts.items()) else intent.attempts
+
+
+def unfinished_step(intent: Intent | None, marks: Iterable[Mark]) -> tuple[Mark, Step] | None:
+    """What a publication was doing about an invalidation mark when it ended; None: it was done, or there is none."""
+    if intent is None or intent.mark is None:
+        return None
+    named, step = intent.mark
+    mark = next((mark for mark in marks if mark.id == named), None)
+    if mark is None or (mark.excluded_at_us if step == "exclude" else mark.restored_at_us) is not None:
+        return None
+    return mark, step
 
 
 def view_version_of(publications: Iterable[Publication]) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.ledger import Intent, Publication, view_version_of
 from penstock.online.store import Held, Slot, Write, require_storable
+from penstock.registry.marks import Mark, joined
 from penstock.registry.serving_state import ServicePointers
 
 _Cell = tuple[int, bool, bytes]
@@ -26,6 +27,7 @@ class MemoryStore:
         self._cells: dict[str, dict[tuple[bytes, Slot], _Cell]] = {}
         self._ledger: dict[tuple[str, int], dict[tuple[int, date, int], Publication]] = {}
         self._intents: dict[Slot, Intent] = {}
+        self._marks: dict[str, Mark] = {}
         self._snapshots: dict[str, bytes] = {}
         self._services: dict[str, tuple[int, bytes]] = {}
 
@@ -68,6 +70,14 @@ class MemoryStore:
     async def publications(self, view: str, version: int) -> list[Publication]:
         self._reach()
         return [row for _, row in sorted(self._ledger.get((view, version), {}).items())]
+
+    async def put_mark(self, mark: Mark) -> None:
+        self._reach()
+        self._marks[mark.id] = joined(mark, self._marks.get(mark.id))
+
+    async def marks(self) -> list[Mark]:
+        self._reach()
+        return sorted(self._marks.values())
 
     async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
         self._reach()

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError
 from penstock.online.ledger import Intent, Publication
+from penstock.registry.marks import Mark
 from penstock.registry.serving_state import ServicePointers
 
 
@@ -92,6 +93,12 @@ class OnlineStore(Protocol):
 
     async def publications(self, view: str, version: int) -> list[Publication]:
         """All ledger rows of a view version, by (generation, partition, attempt)."""
+
+    async def put_mark(self, mark: Mark) -> None:
+        """Keep an invalidation mark, or what was not known of it: of each of its times the earliest stands."""
+
+    async def marks(self) -> list[Mark]:
+        """All invalidation marks, those in force and those that were, sorted."""
 
     async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
         """Keep a registry snapshot under its fingerprint."""

@@ -162,6 +162,7 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
                 "keys_written": done.written,
                 "keys_deleted": done.deleted,
                 "keys_read_back": done.read_back,
+                **({"invalidation marks": ", ".join(f"{mark}: {step}d" for mark, step in done.steps)} if done.steps else {}),
                 "services": ", ".join(name for name, is_served in served.items() if is_served) or "none yet",
             }
         )

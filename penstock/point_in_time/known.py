@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Self, TypeAlias
+from typing import NamedTuple, Self, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
-from penstock.as_of import Attempt, History, Mode, Readable
+from penstock.as_of import Attempt, History, Mark, Mode, Readable
 from penstock.clock import EPOCH, to_micros
 from penstock.offline.join_keys import Ints
 
@@ -43,6 +44,60 @@ def attempt_facts(history: History) -> Facts:
     return facts
 
 
+class Covered(NamedTuple):
+    """What an invalidation mark covers, in microseconds: rows of `attempt` (None: of any), created up to `created_until`, with
+    event times from `since` on and before `until`."""
+
+    attempt: int | None
+    created_until: int
+    since: int
+    until: int
+
+    @classmethod
+    def by(cls, mark: Mark) -> Self:
+        return cls(mark.attempt, to_micros(mark.marked_at), _micros(mark.since, _NOT_BEFORE), _micros(mark.until, NEVER))
+
+    def rows(self, event: Ints, created: Ints) -> npt.NDArray[np.bool_]:
+        """Which of n rows it covers; an attempt is its created time (ADR 0007)."""
+        of_attempt = created <= self.created_until if self.attempt is None else (created == self.attempt) & (created <= self.created_until)
+        covered: npt.NDArray[np.bool_] = of_attempt & (event >= self.since) & (event < self.until)
+        return covered
+
+
+class Ruling(NamedTuple):
+    """How questions from `begin` on are judged, until the next ruling.
+
+    Args:
+        begin: in microseconds.
+        mode: what counts as known; `observed` only where it is not `assumed`.
+        without: rows that are not known.
+        blind: an answer that is among these rows is none.
+    """
+
+    begin: int
+    mode: Mode
+    without: tuple[Covered, ...] = ()
+    blind: tuple[Covered, ...] = ()
+
+
+def rulings(mode: Mode, history: History) -> list[Ruling]:
+    """How questions are judged, by when they are asked; the first ruling begins with time.
+
+    `observed` is `assumed` before `live_since`; from then on each invalidation mark begins to act, and ceases to, at its times.
+    """
+    if mode != "observed":
+        return [Ruling(_NOT_BEFORE, mode)]
+    found = [Ruling(_NOT_BEFORE, "assumed")]
+    if history.live_since is None:
+        return found
+    times = {time for mark in history.marks for time in (mark.marked_at, mark.lifted_at, mark.excluded_at, mark.restored_at)}
+    for time in sorted({history.live_since, *(time for time in times if time is not None and time > history.live_since)}):
+        without = tuple(Covered.by(mark) for mark in history.marks if mark.excludes(time))
+        blind = tuple(Covered.by(mark) for mark in history.marks if mark.in_force(time))
+        found.append(Ruling(to_micros(time), "observed", without, blind))
+    return found
+
+
 @dataclass(frozen=True)
 class Committed:
     """The same in plain numbers, for tasks: days since 1970, microseconds.
@@ -51,10 +106,12 @@ class Committed:
         facts: day → attempt → how far earlier attempts had completed the day (`_NOT_BEFORE`: there were none)
             and when the attempt became readable (NEVER: it did not).
         live_since: when the view version went live; NEVER: it did not.
+        rulings: of each mode, by when they begin.
     """
 
     facts: Mapping[int, Mapping[int, tuple[int, int]]]
     live_since: int
+    rulings: Mapping[Mode, tuple[Ruling, ...]]
 
     @classmethod
     def of(cls, history: History) -> Self:
@@ -62,7 +119,8 @@ class Committed:
         for (partition, attempt), (completed, readable) in attempt_facts(history).items():
             entry = (_micros(completed, _NOT_BEFORE), _micros(readable, NEVER))
             by_day.setdefault((partition - EPOCH.date()).days, {})[attempt] = entry
-        return cls(by_day, _micros(history.live_since, NEVER))
+        of_modes: tuple[Mode, ...] = get_args(Mode)
+        return cls(by_day, _micros(history.live_since, NEVER), {mode: tuple(rulings(mode, history)) for mode in of_modes})
 
 
 def _micros(time: datetime | None, absent: int) -> int:

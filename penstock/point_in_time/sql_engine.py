@@ -17,11 +17,11 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from penstock.as_of import History, Mode
+from penstock.as_of import History
 from penstock.clock import MICROSECOND, from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
-from penstock.point_in_time.known import attempt_facts
+from penstock.point_in_time.known import Covered, Ruling, attempt_facts, rulings
 from penstock.point_in_time.view_join import ViewJoin
 
 _EARLIEST_US = to_micros(datetime(1, 1, 1, tzinfo=UTC))
@@ -82,8 +82,8 @@ def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: Vie
     columns += [F.col(source).alias(name) for source, name in zip(("a._row.event_time", "a._row._known"), table.join.times, strict=False)]
     rows = _committed(spark, table).where(_within(table.view, first, last)).select("*", *table.keyed(list(table.join.on)))
     answers = [
-        _answers(questions, _known(rows, known, history), table)
-        for questions, known in _by_mode(wanted, table.join.mode, history, first, last)
+        _answers(questions, _known(rows, ruling, history), table, ruling)
+        for questions, ruling in _by_ruling(wanted, rulings(table.join.mode, history), first, last)
     ]
     on = [F.col(f"s.`{column}`") == F.col(f"a.{key}") for column, key in zip(table.join.on.values(), table.keys, strict=False)]
     joined = onto.alias("s").join(
@@ -92,17 +92,15 @@ def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: Vie
     return joined.select(*[F.col(f"s.`{name}`") for name in onto.columns], *columns)
 
 
-def _by_mode(wanted: DataFrame, mode: Mode, history: History, first_us: int, last_us: int) -> list[tuple[DataFrame, Mode]]:
-    """The wanted pairs, each with the mode that judges it: `observed` is `assumed` before `live_since`."""
-    if mode != "observed":
-        return [(wanted, mode)]
-    live = history.live_since
-    if live is None or last_us < to_micros(live):
-        return [(wanted, "assumed")]
-    if first_us >= to_micros(live):
-        return [(wanted, "observed")]
-    before = F.col("_t") < F.lit(live)
-    return [(wanted.where(before), "assumed"), (wanted.where(~before), "observed")]
+def _by_ruling(wanted: DataFrame, judged: Sequence[Ruling], first_us: int, last_us: int) -> list[tuple[DataFrame, Ruling]]:
+    """The wanted pairs, each with the ruling of its time; rulings of times that nobody asks about are left out."""
+    ends = [ruling.begin for ruling in judged[1:]] + [last_us + 1]
+    asked_us = F.unix_micros("_t")
+    return [
+        (wanted.where((asked_us >= ruling.begin) & (asked_us < end)) if len(judged) > 1 else wanted, ruling)
+        for ruling, end in zip(judged, ends, strict=True)
+        if ruling.begin <= last_us and end > first_us
+    ]
 
 
 def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
@@ -122,8 +120,11 @@ def _committed(spark: SparkSession, table: ViewTable) -> DataFrame:
     return table.rows.join(F.broadcast(spark.createDataFrame(facts, schema)), ["event_date", "attempt"])
 
 
-def _known(rows: DataFrame, mode: Mode, history: History) -> DataFrame:
+def _known(rows: DataFrame, ruling: Ruling, history: History) -> DataFrame:
     """Rows with `_known`, the time from which they were known; never known: left out."""
+    mode = ruling.mode
+    for covered in ruling.without:
+        rows = rows.where(~_covers(covered, "event_time", "created_time"))
     if mode == "event":
         known = F.col("event_time")
     elif mode == "observed":
@@ -136,7 +137,14 @@ def _known(rows: DataFrame, mode: Mode, history: History) -> DataFrame:
     return rows.withColumn("_known", F.greatest(known, F.col("event_time"))).where(known.isNotNull())
 
 
-def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
+def _covers(covered: Covered, event_time: str, created_time: str) -> Column:
+    """Whether a mark covers a row; an attempt is its created time (ADR 0007)."""
+    event, created = F.unix_micros(event_time), F.unix_micros(created_time)
+    found = (created <= covered.created_until) & (event >= covered.since) & (event < covered.until)
+    return found if covered.attempt is None else found & (created == covered.attempt)
+
+
+def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable, ruling: Ruling) -> DataFrame:
     """(keys, _t, _row) of the wanted pairs that have an eligible row."""
     keys = table.keys
     value = F.struct(*[F.col(f"`{name}`") for name in table.view.feature_names])
@@ -151,6 +159,8 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable) -> DataFrame:
         answers = plain.unionByName(_by_comparing_all(wanted.join(with_retractions, keys), ranked, keys))
     if table.view.ttl is not None:
         answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))
+    for covered in ruling.blind:
+        answers = answers.where(~_covers(covered, "_row.event_time", "_row.created_time"))
     return answers.select(*keys, "_t", "_row")
 
 

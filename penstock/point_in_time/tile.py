@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from penstock.offline.feature_files import Asked, FeatureFile, FeatureReader, Pa
 from penstock.offline.join_keys import NONE, Ints, KeyIndex
 from penstock.offline.memory import give_back
 from penstock.point_in_time.kernel import Rows, may_still_be_used, rows_as_of
-from penstock.point_in_time.known import NEVER, Committed, known_from
+from penstock.point_in_time.known import NEVER, Committed, Covered, Ruling, known_from
 
 _UTC = pa.timestamp("us", tz="UTC")
 _EARLIEST = np.iinfo(np.int64).min
@@ -117,16 +117,23 @@ def _used_rows(view: ViewFiles, reader: FeatureReader, spine: pa.Table) -> "list
     used = [_Used.none(spine.num_rows) for _ in view.attached]
     if not len(asked):
         return used
-    questions = [_by_mode(view, one.mode, at, asked) for one in view.attached]
-    modes = list(dict.fromkeys(mode for of_one in questions for mode, _ in of_one))
+    questions = [_by_ruling(view.committed.rulings[one.mode], at, asked) for one in view.attached]
+    histories = list(dict.fromkeys(_History(ruling.mode, ruling.without) for of_one in questions for ruling, _ in of_one))
     times, keys = at[asked], index.ordinals[asked]
     divisible = bool((times != times[0]).any() or (keys != keys[0]).any())
-    held = _held(view, reader, index, _bounds(view, index, times), modes, int(times.min()), divisible=divisible)
+    held = _held(view, reader, index, _bounds(view, index, times), histories, int(times.min()), divisible=divisible)
     give_back()  # the parts it was put together from
     for of_one, rows in zip(questions, used, strict=True):
-        for mode, mine in of_one:
-            _answer(view, reader, held, mode, index.ordinals[mine], at[mine], rows, mine)
+        for ruling, mine in of_one:
+            _answer(view, reader, held, ruling, index.ordinals[mine], at[mine], rows, mine)
     return used
+
+
+class _History(NamedTuple):
+    """What a row's being known depends on: several rulings may share it."""
+
+    mode: Mode
+    without: tuple[Covered, ...]
 
 
 @dataclass(frozen=True)
@@ -142,13 +149,10 @@ class _Used:
         return cls(np.full(n, NONE, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64))
 
 
-def _by_mode(view: ViewFiles, mode: Mode, at: Ints, asked: Ints) -> list[tuple[Mode, Ints]]:
-    """The questions, each with the mode that judges it: `observed` is `assumed` before `live_since`."""
-    if mode != "observed":
-        return [(mode, asked)]
-    live = at[asked] >= view.committed.live_since
-    split: list[tuple[Mode, Ints]] = [("assumed", asked[~live]), ("observed", asked[live])]
-    return [(judged_by, questions) for judged_by, questions in split if len(questions)]
+def _by_ruling(rulings: Sequence[Ruling], at: Ints, asked: Ints) -> list[tuple[Ruling, Ints]]:
+    """The questions, each with the ruling of its time."""
+    nth = np.searchsorted([ruling.begin for ruling in rulings], at[asked], "right") - 1
+    return [(rulings[n], asked[nth == n]) for n in np.unique(nth).tolist()]
 
 
 def _bounds(view: ViewFiles, index: KeyIndex, at: Ints) -> Asked:
@@ -166,14 +170,14 @@ class _Held:
     event: Ints
     created: Ints
     retracted: npt.NDArray[np.bool_]
-    known: dict[Mode, Ints]
+    known: dict[_History, Ints]
 
 
 def _held(
-    view: ViewFiles, reader: FeatureReader, index: KeyIndex, asked: Asked, modes: Sequence[Mode], since: int, *, divisible: bool
+    view: ViewFiles, reader: FeatureReader, index: KeyIndex, asked: Asked, histories: Sequence[_History], since: int, *, divisible: bool
 ) -> _Held:
     """The rows of the asked keys that can be answers at `since` or later."""
-    needs_available = any(mode in ("assumed", "restated") for mode in modes)
+    needs_available = any(mode in ("assumed", "restated") for mode, _ in histories)
     columns = [*view.keys, "event_time", "attempt", "retracted", *(["available_time"] if needs_available else [])]
     held: list[_Part] = []
     parts = reader.select(asked, view.first_key)
@@ -184,19 +188,24 @@ def _held(
         available = _micros(rows["available_time"])[kept] if needs_available else event
         attempts = rows["attempt"].combine_chunks().dictionary_encode()
         there, nth = attempts.dictionary.to_pylist(), np.asarray(attempts.indices.to_numpy())[kept]
-        known = {mode: known_from(view.committed, mode, part.file.day, event, available, there, nth) for mode in modes}
         created = np.array(there, np.int64)[nth]  # an attempt is its created time (ADR 0007)
+        known = {}
+        for mode, without in histories:
+            times = known_from(view.committed, mode, part.file.day, event, available, there, nth)
+            for covered in without:
+                times = np.where(covered.rows(event, created), NEVER, times)
+            known[_History(mode, without)] = times
         retracted = np.asarray(rows["retracted"].to_numpy())[kept]
         fixed = {"place": kept + part.begin, "key": key[kept], "event": event, "created": created, "retracted": retracted}
-        held.append(fixed | {_KNOWN + mode: times for mode, times in known.items()})
+        held.append(_Part(fixed, known))
         is_last_of_day = number + 1 == len(parts) or parts[number + 1].file.day != part.file.day
         if is_last_of_day and _bytes(held) > view.task_bytes:
             # All rows of an event time are in its day's files: what is hidden now stays hidden.
-            held = [_without_hidden(reader, _together(held, modes), since)]
+            held = [_without_hidden(reader, _together(held, histories), since)]
             if divisible and _bytes(held) > view.task_bytes:
                 seen, total = part.begin + part.rows, parts[-1].begin + parts[-1].rows
                 raise _TooManyRowsError(1 + -(-total * _bytes(held) // (seen * view.task_bytes)))
-    return _together(held, modes)
+    return _together(held, histories)
 
 
 def _with_keys(
@@ -217,39 +226,43 @@ def _with_keys(
         waiting = []
 
 
-_Part: TypeAlias = dict[str, npt.NDArray[Any]]
-"""The columns of some held rows: fields of `_Held`, and for each mode from when they were known."""
+@dataclass(frozen=True)
+class _Part:
+    """Some held rows: other fields of `_Held` by name, and for each history from when they were known."""
 
-_KNOWN = "known as "
+    fixed: dict[str, npt.NDArray[Any]]
+    known: dict[_History, Ints]
 
 
 def _bytes(held: Sequence[_Part]) -> int:
-    return ROW_BYTES * sum(len(one["place"]) for one in held)
+    return ROW_BYTES * sum(len(one.fixed["place"]) for one in held)
 
 
-def _together(parts: list[_Part], modes: Sequence[Mode]) -> _Held:
+def _together(parts: list[_Part], histories: Sequence[_History]) -> _Held:
     """All parts as one; they are taken apart, column by column, so that what is held twice is one column."""
 
     def whole(name: str, dtype: type = np.int64) -> npt.NDArray[Any]:
-        return np.concatenate([np.empty(0, dtype), *(part.pop(name) for part in parts)])
+        return np.concatenate([np.empty(0, dtype), *(part.fixed.pop(name) for part in parts)])
 
-    retracted, known = whole("retracted", np.bool_), {mode: whole(_KNOWN + mode) for mode in modes}
+    retracted = whole("retracted", np.bool_)
+    known = {history: np.concatenate([np.empty(0, np.int64), *(part.known.pop(history) for part in parts)]) for history in histories}
     return _Held(whole("place"), whole("key"), whole("event"), whole("created"), retracted, known)
 
 
 def _without_hidden(reader: FeatureReader, held: _Held, since: int) -> _Part:
     wanted = np.zeros(len(held.place), np.bool_)
-    for mode in held.known:
-        kept, rows = _known(reader, held, mode)
+    for history in held.known:
+        kept, rows = _known(reader, held, history)
         wanted[kept] |= may_still_be_used(rows, since)
-    columns: _Part = {"place": held.place, "key": held.key, "event": held.event, "created": held.created, "retracted": held.retracted}
-    columns |= {_KNOWN + mode: times for mode, times in held.known.items()}
-    return {name: values[wanted] for name, values in columns.items()}
+    columns = {"place": held.place, "key": held.key, "event": held.event, "created": held.created, "retracted": held.retracted}
+    return _Part(
+        {name: values[wanted] for name, values in columns.items()}, {history: times[wanted] for history, times in held.known.items()}
+    )
 
 
-def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:
-    """Which of the held rows are ever known under a mode, and these as the kernel takes them."""
-    known = held.known[mode]
+def _known(reader: FeatureReader, held: _Held, history: _History) -> tuple[Ints, Rows]:
+    """Which of the held rows are ever known under a history, and these as the kernel takes them."""
+    known = held.known[history]
     is_known = known != NEVER
     kept = np.arange(len(known)) if is_known.all() else np.flatnonzero(is_known)
 
@@ -263,17 +276,20 @@ def _known(reader: FeatureReader, held: _Held, mode: Mode) -> tuple[Ints, Rows]:
     return kept, Rows(held.key[kept], held.event[kept], held.created[kept], known[kept], held.retracted[kept], by_digest)
 
 
-def _answer(view: ViewFiles, reader: FeatureReader, held: _Held, mode: Mode, key: Ints, at: Ints, used: _Used, mine: Ints) -> None:
+def _answer(view: ViewFiles, reader: FeatureReader, held: _Held, ruling: Ruling, key: Ints, at: Ints, used: _Used, mine: Ints) -> None:
     """Put down which row each of the questions uses."""
-    kept, rows = _known(reader, held, mode)
+    history = _History(ruling.mode, ruling.without)
+    kept, rows = _known(reader, held, history)
     if not len(kept):
         return
     found = rows_as_of(rows, key, at, view.ttl)
+    for covered in ruling.blind:
+        found[(found != NONE) & covered.rows(rows.event[found], rows.created[found])] = NONE
     there = found != NONE
     row = kept[found[there]]
     used.place[mine[there]] = held.place[row]
     used.event[mine[there]] = held.event[row]
-    used.known[mine[there]] = held.known[mode][row]
+    used.known[mine[there]] = held.known[history][row]
 
 
 def _taken(one: Attached, reader: FeatureReader, used: _Used) -> list[pa.ChunkedArray]:

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 from penstock.offline.logs import AttemptEntry, newest, passed
 from penstock.online.ledger import Publication, latest
+from penstock.registry.marks import Mark
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class Due:
     """What a view has to publish, and what it holds back.
 
     Args:
-        ready: days to publish, ascending, each with the attempt to publish.
+        ready: days to publish, ascending, each with the attempt to publish; where something is to be done about an
+            invalidation mark, the newest day online is among them.
         held: days whose newest attempt was refused, or that Dagster has no partition of → why; what is online of them stays.
     """
 
@@ -21,14 +23,17 @@ class Due:
     held: dict[date, str]
 
 
-def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, since: date = date.min) -> Due:
-    """What of a view version is due, from its attempts and its ledger rows of one generation; days before `since` are held back."""
+def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, since: date = date.min, marks: Iterable[Mark] = ()) -> Due:
+    """What of a view version is due, from its attempts, its ledger rows of one generation and its invalidation marks; days before
+    `since` are held back."""
     entries = list(attempts)
     online = latest(published)
     ready = {
         day: entry.attempt for day, entry in newest(entries, passed).items() if day not in online or entry.attempt > online[day].attempt
     }
     held = {day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"}
+    if online and any(mark.due for mark in marks):
+        ready = dict(sorted({max(online): online[max(online)].attempt, **ready}.items()))
     early = {day: f"it is before dagster.first_day, {since}" for day in ready if day < since}
     return Due({day: attempt for day, attempt in ready.items() if day not in early}, {**held, **early})
 

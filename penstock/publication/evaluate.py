@@ -6,18 +6,25 @@ event time of the key, retracted ones included, and `revision` counts the public
 since the one that brought its first row at `e`. Both are derived from table and ledger, so every writer and
 every retry gives the same token, and each publication that touches a key gives it a greater one (ADR 0009).
 `ttl` plays no part: it is judged when a value is read.
+
+Rows that an invalidation mark covers and that were taken back are left out of the value, and stay in the token: `e` is of all rows,
+and the publication that took a key's rows back, or restored them, counts as one that touched it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import reduce
 from itertools import accumulate
+from typing import Self
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
 from penstock.online.ledger import Publication
+from penstock.registry.marks import Mark, Step
 
 _ALL = "_all"
 
@@ -55,7 +62,32 @@ def readable_from(
     return found
 
 
-def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, readable: Mapping[tuple[date, int], int]) -> DataFrame:
+@dataclass(frozen=True)
+class Obeyed:
+    """What a publication goes by of a view's invalidation marks.
+
+    Args:
+        excluded: whose rows are left out.
+        moments: each mark with when a publication took its rows back or restored them; `THIS`: this one does.
+    """
+
+    excluded: tuple[Mark, ...] = ()
+    moments: tuple[tuple[Mark, int], ...] = ()
+
+    @classmethod
+    def of(cls, marks: Sequence[Mark], step: tuple[Mark, Step] | None = None) -> Self:
+        """As the marks stand, once a step is taken."""
+        excluded = [mark for mark in marks if mark.is_excluded]
+        moments = [(mark, at) for mark in marks for at in (mark.excluded_at_us, mark.restored_at_us) if at is not None]
+        if step is not None:
+            excluded = [mark for mark in excluded if mark != step[0]] + ([step[0]] if step[1] == "exclude" else [])
+            moments.append((step[0], THIS))
+        return cls(tuple(excluded), tuple(moments))
+
+
+def values_to_write(
+    spark: SparkSession, view: FeatureView, rows: DataFrame, readable: Mapping[tuple[date, int], int], obeyed: Obeyed = Obeyed()
+) -> DataFrame:
     """One row per touched key.
 
     Args:
@@ -63,6 +95,7 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         view: the view.
         rows: all rows of its table at one version.
         readable: what `readable_from` gives.
+        obeyed: of the invalidation marks.
 
     Returns:
         Join keys, `event_time_us`, `attempt` and `_values` (struct of features) of the value to write, all null
@@ -77,17 +110,22 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         )
     )
     known = rows.join(facts, ["event_date", "attempt"])
-    first = all(at == THIS for at in readable.values())  # nothing is readable yet: every key is touched, and never was before
-    touched = known.where(F.col("_readable") == THIS).select(*keys).distinct()
+    # Nothing is readable yet: every key is touched, and never was before.
+    first = not obeyed.moments and all(at == THIS for at in readable.values())
+    is_touched = reduce(Column.__or__, [_covers(mark) for mark, at in obeyed.moments if at == THIS], F.col("_readable") == THIS)
+    touched = known.where(is_touched).select(*keys).distinct()
     mine = known if first else known.join(touched, keys, "left_semi")
     # Rows cross the network once, by key: both groupings below are of what then lies together.
     row = F.struct("created_time", "row_digest", "retracted", "attempt", F.struct(*view.feature_names).alias("values"))
+    for mark in obeyed.excluded:
+        row = F.when(~_covers(mark), row)
+    moments = F.array_compact(F.array("_readable", *(F.when(_covers(mark), F.lit(at)) for mark, at in obeyed.moments)))
     at_event = (
         mine.repartition(*keys)
         .groupBy(*keys, F.unix_micros("event_time").alias("_event_us"))
         .agg(
             F.max(row).alias("_row"),  # the row that counts, as `commit.current_rows` defines it
-            *([] if first else [F.min("_readable").alias("_first"), F.collect_set("_readable").alias("_readable")]),
+            *([] if first else [F.min("_readable").alias("_first"), F.flatten(F.collect_set(moments)).alias("_moments")]),
         )
     )
     alive = F.when(~F.col("_row.retracted"), F.struct("_event_us", "_row.attempt", "_row.values"))
@@ -96,8 +134,8 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         per_key = at_event.groupBy(*keys).agg(best, F.max("_event_us").alias("e_us")).withColumn("revision", F.lit(0))
     else:
         newest = F.max(F.struct("_event_us", "_first")).alias("_newest")
-        per_key = at_event.groupBy(*keys).agg(best, newest, F.flatten(F.collect_list("_readable")).alias("_readable"))
-        later = F.filter("_readable", lambda at: at > F.col("_newest._first"))
+        per_key = at_event.groupBy(*keys).agg(best, newest, F.flatten(F.collect_list("_moments")).alias("_moments"))
+        later = F.filter("_moments", lambda at: at > F.col("_newest._first"))
         per_key = per_key.withColumn("e_us", F.col("_newest._event_us")).withColumn("revision", F.size(F.array_distinct(later)))
     return per_key.select(
         *view.entity.join_keys,
@@ -107,3 +145,16 @@ def values_to_write(spark: SparkSession, view: FeatureView, rows: DataFrame, rea
         "e_us",
         "revision",
     )
+
+
+def _covers(mark: Mark) -> Column:
+    """Whether a mark covers a row."""
+    event_us = F.unix_micros("event_time")
+    covered = F.col("attempt") <= mark.marked_at_us  # an attempt is its created time (ADR 0007)
+    if mark.attempt is not None:
+        covered &= F.col("attempt") == mark.attempt
+    if mark.since_us is not None:
+        covered &= event_us >= mark.since_us
+    if mark.until_us is not None:
+        covered &= event_us < mark.until_us
+    return covered

@@ -17,6 +17,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
@@ -27,13 +28,14 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import AttemptEntry, attempts, copy_publications, newest, passed, publications
-from penstock.online.ledger import FIRST_GENERATION, Intent, Publication, latest, unfinished
+from penstock.offline.logs import AttemptEntry, attempts, copied_marks, copy_marks, copy_publications, newest, passed, publications
+from penstock.online.ledger import FIRST_GENERATION, Intent, Publication, latest, unfinished, unfinished_step
 from penstock.online.store import OnlineStore, Write
 from penstock.publication.encode import Target, writes_of
-from penstock.publication.evaluate import readable_from, values_to_write
+from penstock.publication.evaluate import Obeyed, readable_from, values_to_write
 from penstock.publication.held_store import HELD, Connect, with_store
 from penstock.publication.paced import Patience, paced, patiently
+from penstock.registry.marks import Mark, Step, of_view
 
 SAMPLE = 20  # keys read back from what each Spark task wrote
 ENCODE_AT_ONCE = 500  # rows: a few milliseconds in which nothing in flight is heard
@@ -42,12 +44,14 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Published:
-    """What a publication did: the days it made readable, the keys it wrote and deleted, the sample it read back."""
+    """What a publication did: the days it made readable, the keys it wrote and deleted, the sample it read back, and of which
+    invalidation marks it took back or restored what they cover."""
 
     rows: tuple[Publication, ...]
     written: int
     deleted: int
     read_back: int
+    steps: tuple[tuple[str, Step], ...] = ()
 
 
 def publish(
@@ -64,8 +68,9 @@ def publish(
 ) -> Published:
     """Bring the newest committed attempts of some days online.
 
-    A publication of the view that was begun and not recorded is finished first, whatever days it is about; and
-    days that the lake knows as published, but the store does not, are published again.
+    A publication of the view that was begun and not recorded is finished first, whatever days it is about; then what
+    invalidation marks cover is taken back or restored; and days that the lake knows as published, but the store does not, are
+    published again.
 
     Args:
         spark, lake, view: with what, from where and what.
@@ -86,29 +91,34 @@ def publish(
             a key was changed 1000 times at one event time, the store belongs to another lake, or other publications
             kept moving the ledger.
     """
-    done = Published((), 0, 0, 0)
-    for _ in range(_TRIES):
-        ledger, intent = with_store(connect, partial(_begun, view=view, generation=generation))
+    done, moved = Published((), 0, 0, 0), 0
+    while moved < _TRIES:
+        ledger, intent, marks = with_store(connect, partial(_begun, view=view, generation=generation, copied=copied_marks(lake)))
         mine = [row for row in ledger if row.generation == generation]
         entries = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
         interrupted = unfinished(intent, mine)
         _require_this_lake(view, [*((row.partition, row.attempt) for row in mine), *interrupted.items()], entries)
-        publishing = interrupted or _due(entries, mine, {*partitions, *_lost(lake, view, mine, generation)})
-        if not publishing:
+        # What was begun is finished first, then what must not be online any more is taken back.
+        step = None if interrupted else unfinished_step(intent, marks) or _next_step(marks)
+        publishing = {} if step is not None else interrupted or _due(entries, mine, {*partitions, *_lost(lake, view, mine, generation)})
+        if not publishing and step is None:
             copy_publications(lake, ledger)
+            copy_marks(lake, marks)
             return done
         written = deleted = read_back = 0
         online = {day: row.attempt for day, row in latest(mine).items()}
-        if any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
+        if step or any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
             rows_of_view = read_features(spark, lake, view, lake.version(feature_table(view)))
-            changed = [(e.partition, e.attempt) for e in entries if e.changed != 0]
-            values = values_to_write(spark, view, rows_of_view, readable_from(changed, mine, publishing))
+            readable = readable_from([(e.partition, e.attempt) for e in entries if e.changed != 0], mine, publishing)
+            values = values_to_write(spark, view, rows_of_view, readable, Obeyed.of(marks, step))
             # Said before it is done: whoever comes after a run that ends here writes these values at these tokens first.
-            begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing)
+            about = None if step is None else (step[0].id, step[1])
+            begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing, mark=about)
             with_store(connect, lambda store, begun=begun: store.intend(begun))  # type: ignore[misc]
             written, deleted, read_back = write_values(values, view, connect, generation, patience_s)
         # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
-        readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(row.readable_at_us + 1 for row in mine)])
+        before = [*(row.readable_at_us for row in mine), *(at for _, at in Obeyed.of(marks).moments), *(m.marked_at_us for m in marks)]
+        readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(at + 1 for at in before)])
         complete_until = {(e.partition, e.attempt): e.complete_until for e in entries}
         rows = tuple(
             Publication(
@@ -124,25 +134,56 @@ def publish(
             )
             for day, attempt in sorted(publishing.items())
         )
-        if not with_store(connect, partial(_record, rows=rows, ledger=ledger)):
+        taken = None if step is None else _taken(step, readable_at_us)
+        if not with_store(connect, partial(_record, view=view, rows=rows, taken=taken, ledger=ledger)):
+            moved += 1
             continue  # what we evaluated may have missed rows that are readable now
         copy_publications(lake, [*ledger, *rows])
-        done = Published((*done.rows, *rows), done.written + written, done.deleted + deleted, done.read_back + read_back)
+        copy_marks(lake, marks if taken is None else [*marks, taken])
+        done = Published(
+            (*done.rows, *rows),
+            done.written + written,
+            done.deleted + deleted,
+            done.read_back + read_back,
+            (*done.steps, *([] if step is None else [(step[0].id, step[1])])),
+        )
     raise PublicationError(
         f"{view.ref}: the ledger moved during each of {_TRIES} evaluations",
         hint="publications of one view are serial; look for a publisher outside the Dagster pool",
     )
 
 
-async def _begun(store: OnlineStore, view: FeatureView, generation: int) -> tuple[list[Publication], Intent | None]:
+def _next_step(marks: Sequence[Mark]) -> tuple[Mark, Step] | None:
+    return next(((mark, step) for mark in marks if (step := mark.due) is not None), None)
+
+
+def _taken(step: tuple[Mark, Step], at_us: int) -> Mark:
+    """A mark once its step is taken."""
+    mark, what = step
+    return msgspec.structs.replace(mark, **{"excluded_at_us" if what == "exclude" else "restored_at_us": at_us})
+
+
+async def _begun(
+    store: OnlineStore, view: FeatureView, generation: int, copied: Sequence[Mark]
+) -> tuple[list[Publication], Intent | None, list[Mark]]:
     await store.prepare([view.entity.name])
-    return await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
+    there = {mark.id for mark in await store.marks()}
+    for mark in copied:
+        if mark.id not in there:  # the store was emptied, or is another one
+            await store.put_mark(mark)
+    ledger, intent = await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
+    return ledger, intent, of_view(await store.marks(), view.name, view.version)
 
 
-async def _record(store: OnlineStore, rows: Sequence[Publication], ledger: Sequence[Publication]) -> bool:
-    """Record a publication, unless the ledger is no longer the one it was evaluated under; whether it was recorded."""
-    unmoved = await store.publications(rows[0].view, rows[0].version) == ledger
-    if unmoved:
+async def _record(
+    store: OnlineStore, view: FeatureView, rows: Sequence[Publication], taken: Mark | None, ledger: Sequence[Publication]
+) -> bool:
+    """Record a publication, or a step taken for a mark, unless the ledger is no longer the one it was evaluated under; whether it
+    was recorded."""
+    unmoved = await store.publications(view.name, view.version) == ledger
+    if unmoved and taken is not None:
+        await store.put_mark(taken)
+    elif unmoved:
         await store.record(rows)
     return unmoved
 

@@ -19,15 +19,20 @@ from penstock.clock import from_micros, to_micros
 from penstock.errors import InvalidEntity, PenstockError, RegistryError, ReplayError
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake
-from penstock.offline.logs import attempts, passed, publications
+from penstock.offline.logs import attempts, copied_marks, passed, publications
 from penstock.offline.registry_log import find_snapshot, snapshots
 from penstock.online.codec import decode_key, possible_checksums
+from penstock.point_in_time.history import mark_of
+from penstock.registry.marks import of_view
 from penstock.registry.snapshot import Snapshot, ViewEntry
 from penstock.serving.judgement import Outcome
 from penstock.serving.replay_token import Token, TokenView, held_rows, read_token
 
 _COMMITTED = datetime.max.replace(tzinfo=UTC)
 """When everything committed counts as readable, recorded or not."""
+
+_SEEN_WITHIN = timedelta(seconds=2)
+"""How long after an invalidation mark was made a gateway may not have read it."""
 
 _AT_ONCE = 8  # event times looked at, newest first, before more are
 
@@ -215,11 +220,14 @@ class _Judge:
         self._history = History(
             attempts=tuple(Attempt(e.partition, e.attempt, e.complete_until) for e in attempts(lake, table) if passed(e)),
             ledger=tuple(Readable(row.partition, row.attempt, from_micros(row.readable_at_us)) for row in ledger),
+            marks=tuple(mark_of(mark) for mark in of_view(copied_marks(lake), entry.name, entry.version)),
         )
         # What a publication writes is readable before its ledger row is; the last one may not have written it yet.
-        self._later = [*sorted({row.readable_at for row in self._history.ledger if row.readable_at > now}), _COMMITTED]
+        obeyed = {at for mark in self._history.marks for at in (mark.excluded_at, mark.restored_at) if at is not None}
+        published = obeyed.union(row.readable_at for row in self._history.ledger)
+        self._later = [*sorted(at for at in published if at > now), _COMMITTED]
         oldest = now - timedelta(microseconds=entry.freshness.read_us)
-        between = sorted({row.readable_at for row in self._history.ledger if oldest < row.readable_at <= now})
+        between = sorted(at for at in published if oldest < at <= now)
         self._earlier = [oldest, *between] if entry.freshness.read_us else []
         self._readable: dict[tuple[Any, int], datetime | None] = {}
 
@@ -243,6 +251,11 @@ class _Judge:
 
     def finding(self, rows: Sequence[Row], outcome: Outcome, held: tuple[int, int, int] | None, expected: Row | None) -> Finding:
         """What the lake says of what was served."""
+        invalid_since = self._invalid_since(expected)
+        if outcome is Outcome.INVALIDATED:
+            return Finding.FAILED if invalid_since is None else Finding.EQUAL
+        if held is not None and invalid_since is not None and self._now - invalid_since > _SEEN_WITHIN:
+            return Finding.EXTRA
         if held is None:
             if outcome is Outcome.ABSENT:
                 if expected is None:
@@ -268,7 +281,14 @@ class _Judge:
         if address not in self._readable:
             self._readable[address] = readable_at(row, self._history)
         readable = self._readable[address]
+        if any(mark.excludes(at) and mark.covers(row) for mark in self._history.marks):
+            return False
         return at == _COMMITTED or (readable is not None and readable <= at)
+
+    def _invalid_since(self, row: Row | None) -> datetime | None:
+        """When the first mark was made of those that are in force and cover a row; None: there is none."""
+        marks = () if row is None else (mark for mark in self._history.marks if mark.in_force(self._now) and mark.covers(row))
+        return min((mark.marked_at for mark in marks), default=None)
 
     def _checksums(self, row: Row) -> set[int]:
         try:

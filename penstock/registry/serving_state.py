@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.registry.marks import Mark
 from penstock.registry.snapshot import Snapshot
 
 
@@ -43,6 +44,7 @@ class ServingState(msgspec.Struct, frozen=True, kw_only=True):
         services: name → its pointers.
         complete_until_us: (view, version, generation) → the smallest contiguous `complete_until` online; absent:
             nothing was published.
+        marks: (view, version) → its invalidation marks that are in force; absent: there are none.
         functions: (snapshot, on-demand view's name and version) → its function, loaded; of every service.
         refused: services that cannot be served, and were not before → why.
     """
@@ -50,5 +52,6 @@ class ServingState(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: dict[str, Snapshot]
     services: dict[str, ServicePointers]
     complete_until_us: dict[tuple[str, int, int], int]
+    marks: dict[tuple[str, int], tuple[Mark, ...]] = {}
     functions: dict[tuple[str, str], Any] = {}
     refused: dict[str, str] = {}

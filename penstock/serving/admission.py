@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _PER_REQUEST = 5  # what a request costs beside its entities, in entities: measured, see benchmarks/serving
 _LOOK_S, _ROUND_S = 0.001, 0.004  # an event loop that takes longer to come round has more to do than is good for those who wait
-_QUICK, _SLOW = 4, 1  # requests that may wait to be begun, in a round that is short so far, and in one that is not
+_QUICK = 60  # entities, and 5 a request, that may wait to be begun in a round that is short so far; in one that is not: one request
 _BURST_S = 0.1  # more than can be done in time is an overload once it lasts
 _CALM_S = 0.05  # a burst is over after so long without
 _PAUSE_S = 0.05  # while not one request ends for so long, there is no work that more requests would delay
@@ -73,9 +73,10 @@ class Admission:
         Raises:
             Overloaded: there has been more for a while than can be answered in time, or more waits than may.
         """
-        taken = self.in_progress + self.waiting * self._last_size  # nobody has read yet how large they are
+        waiting = self.waiting * self._last_size  # nobody has read yet how large they are
+        taken = self.in_progress + waiting
         crowded = taken >= self._at_most
-        if crowded or self.waiting >= (_QUICK if self._round_s() < _ROUND_S else _SLOW):
+        if crowded or waiting >= (_QUICK if self._round_s() < _ROUND_S else 1):
             now = self._now()
             if now - self._full_at > _CALM_S or (crowded and now - self._ended_at > _PAUSE_S):
                 self._full_since = now

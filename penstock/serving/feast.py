@@ -92,7 +92,7 @@ class FeastResponse(msgspec.Struct, kw_only=True):
     status: bool = True
 
 
-_DEGRADED = {Outcome.DEFAULTED, Outcome.DROPPED}
+_DEGRADED = {Outcome.DEFAULTED, Outcome.DROPPED, Outcome.INVALIDATED}
 _decode = msgspec.json.Decoder(FeastRequest).decode
 _encode = msgspec.json.Encoder().encode
 _SAID = {

@@ -37,6 +37,8 @@ class Outcome(StrEnum):
     """The store could not answer: the declared defaults."""
     DROPPED = "R"
     """The store could not answer: the view is left out, as its contract allows."""
+    INVALIDATED = "M"
+    """Held, and covered by an invalidation mark: the declared defaults, else null."""
     COMPUTED = "O"
     """Of an on-demand view: computed at the request."""
     LACKING = "I"
@@ -89,7 +91,7 @@ def judge_at(view: ViewPlan, now_us: int) -> Callable[[Decoded], Served]:
     A value past its ttl is absent (null), as it is for training. A late view is said to be late
     with every value, null included: the missing hours might have changed it.
     """
-    schema, width, pick, oldest_us = view.schema_id, view.width, view.pick, now_us - view.ttl_us
+    schema, width, pick, oldest_us, marks = view.schema_id, view.width, view.pick, now_us - view.ttl_us, view.marks
     late = now_us > view.late_after_us
     alike, outcome = (view.all[Status.STALE], Outcome.LATE) if late else (view.all[Status.PRESENT], Outcome.FRESH)
 
@@ -103,6 +105,8 @@ def judge_at(view: ViewPlan, now_us: int) -> Callable[[Decoded], Served]:
             return _nothing(view, Status.ERROR, Outcome.UNKNOWN_SCHEMA)
         if event_time_us > now_us:
             return _nothing(view, Status.NOT_FOUND, Outcome.FUTURE)
+        if marks and any(mark.covers(event_time_us, attempt) for mark in marks):
+            return _invalidated(view)
         if event_time_us < oldest_us:
             return Served(view.nulls, view.all[Status.NOT_FOUND], Outcome.EXPIRED, event_time_us, attempt, checksum)
         if not plain:
@@ -122,6 +126,8 @@ def judge_stale(view: ViewPlan, held: Decoded, now_us: int) -> Served:
     if up_to_us is None or held is None or held is Outcome.CORRUPT or now_us - held.event_time_us > up_to_us:
         return degrade(view)
     served = judge_at(view, now_us)(held)
+    if served.outcome is Outcome.INVALIDATED:
+        return served
     if served.outcome not in SERVED:
         return degrade(view)
     statuses = tuple(status if status is Status.ERROR else Status.STALE for status in served.statuses)
@@ -136,13 +142,24 @@ def degrade(view: ViewPlan) -> Served:
     """
     match view.view.if_unavailable.then:
         case "default":
-            return Served([plan.feature.default for plan in view.features], view.all[Status.DEFAULT], Outcome.DEFAULTED)
+            return _defaults(view, Outcome.DEFAULTED)
         case "drop":
             return _nothing(view, Status.ERROR, Outcome.DROPPED)
     raise Unavailable(
         f"the online store cannot answer, and feature view '{view.view.ref}' allows no substitute",
         hint="try again; for a substitute, see the view's if_unavailable",
     )
+
+
+def _invalidated(view: ViewPlan) -> Served:
+    """An answer all the same: that values are bad must not take down those who could do without them."""
+    if view.view.if_unavailable.then == "default":
+        return _defaults(view, Outcome.INVALIDATED)
+    return _nothing(view, Status.ERROR, Outcome.INVALIDATED)
+
+
+def _defaults(view: ViewPlan, outcome: Outcome) -> Served:
+    return Served([plan.feature.default for plan in view.features], view.all[Status.DEFAULT], outcome)
 
 
 def _label(view: ViewPlan, stored: Stored, *, late: bool) -> Served:

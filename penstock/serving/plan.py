@@ -11,6 +11,7 @@ from penstock.clock import from_micros
 from penstock.contract.view_parts import Consistency
 from penstock.errors import ContractMismatch, Unavailable, UnknownFeature, UnknownService
 from penstock.online.store import Slot
+from penstock.registry.marks import Mark
 from penstock.registry.serving_state import ServingState
 from penstock.registry.snapshot import EntityEntry, FeatureEntry, OnDemandEntry, ServiceEntry, Snapshot, ViewEntry
 from penstock.serving.functions import ServedFunction
@@ -74,6 +75,7 @@ class ViewPlan(ShownFeatures):
         slot: where its values are.
         complete_until_us: its watermark; None: nothing was published.
         features: which of its features to serve.
+        marks: the invalidation marks that are in force.
     """
 
     name: str
@@ -83,6 +85,7 @@ class ViewPlan(ShownFeatures):
     slot: Slot
     complete_until_us: int | None
     features: tuple[FeaturePlan, ...]
+    marks: tuple[Mark, ...] = ()
 
     @cached_property
     def schema_id(self) -> int:
@@ -332,7 +335,8 @@ def plan_service(state: ServingState, service: str, *, features: Sequence[str] |
         if plans:
             entity = snapshot.entity(view.entity)
             keys = tuple((column, dtype) for (_, column), (_, dtype) in zip(part.on, entity.join_keys, strict=True))
-            views.append(ViewPlan(part.name, view, entity, keys, slot, state.complete_until_us.get(slot), plans))
+            marks = state.marks.get((part.view, part.version), ())
+            views.append(ViewPlan(part.name, view, entity, keys, slot, state.complete_until_us.get(slot), plans, marks))
     computed = tuple(_on_demand_plan(one, views, served_at, state.functions[pointers.snapshot, one.ref]) for one in on_demand)
     return ServicePlan(entry, pointers.snapshot, tuple(views), computed)
 

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.errors import PenstockError, RegistryError, StoreError
 from penstock.online.ledger import Publication, complete_until_us
 from penstock.online.store import OnlineStore
+from penstock.registry.marks import Mark, joined
 from penstock.registry.serving_state import ServicePointers, ServingState
 from penstock.registry.snapshot import Snapshot, load_snapshot
 from penstock.serving.functions import Functions
@@ -37,6 +38,7 @@ class StateKeeper:
         self._store = store
         self._on_failure = on_failure
         self._functions = functions
+        self._marks: dict[str, Mark] = {}
         self._complaints: dict[str, str] = {}
 
     async def refresh(self) -> bool:
@@ -80,6 +82,7 @@ class StateKeeper:
             snapshots=snapshots,
             services=services,
             complete_until_us=await self._watermarks(services),
+            marks=await self._in_force(services),
             functions={key: function for key, function in functions.items() if key[0] in snapshots},
             refused=refused,
         )
@@ -111,6 +114,16 @@ class StateKeeper:
             for view, version, generation in slots
         }
         return {slot: watermark for slot, watermark in watermarks.items() if watermark is not None}
+
+    async def _in_force(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int], tuple[Mark, ...]]:
+        served = {(p.view, p.version) for pointers in services.values() for p in pointers.pointers}
+        in_force: dict[tuple[str, int], tuple[Mark, ...]] = {}
+        for mark in await self._store.marks():
+            self._marks[mark.id] = joined(mark, self._marks.get(mark.id))  # a replica that lags behind undoes none
+        for mark in sorted(self._marks.values()):
+            if mark.lifted_at_us is None and (mark.view, mark.version) in served:
+                in_force[mark.view, mark.version] = (*in_force.get((mark.view, mark.version), ()), mark)
+        return in_force
 
     def _complain(self, about: str, error: PenstockError) -> None:
         self._on_failure()

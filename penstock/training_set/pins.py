@@ -13,7 +13,7 @@ from typing import Literal
 from penstock.clock import EPOCH
 from penstock.errors import SourceError
 from penstock.offline.lake import Lake
-from penstock.offline.logs import ATTEMPTS, PUBLICATIONS
+from penstock.offline.logs import ATTEMPTS, MARKS, PUBLICATIONS
 from penstock.training_set.manifest import Manifest, manifests
 from penstock.training_set.rebuild import altered_partitions
 
@@ -62,7 +62,7 @@ def _altered(lake: Lake, manifest: Manifest) -> Sequence[str]:
 
 
 def _needs(manifest: Manifest) -> list[tuple[str, int]]:
-    logs = [(ATTEMPTS, manifest.logs.attempts), (PUBLICATIONS, manifest.logs.publications)]
+    logs = [(ATTEMPTS, manifest.logs.attempts), (PUBLICATIONS, manifest.logs.publications), (MARKS, manifest.logs.marks)]
     tables = [*((one.table, one.delta_version) for one in manifest.inputs), *logs, (manifest.table, 0)]
     return [(table, version) for table, version in dict.fromkeys(tables) if version is not None]
 

@@ -14,6 +14,7 @@ from penstock.contract.view_parts import Consistency
 from penstock.errors import PublicationError, StoreError
 from penstock.online.ledger import Intent, Publication
 from penstock.online.store import MAX_VALUE_BYTES, OnlineStore, Slot, Write
+from penstock.registry.marks import Mark
 from penstock.registry.serving_state import Pointer, ServicePointers
 
 DELAYS = Slot("delays", 1, 1)
@@ -31,6 +32,7 @@ async def check_online_store(store: OnlineStore) -> None:
     await check_big_values(store)
     await check_ledger(store)
     await check_intents(store)
+    await check_marks(store)
     await check_snapshots(store)
     await check_pointers(store)
 
@@ -188,6 +190,27 @@ async def check_intents(store: OnlineStore) -> None:
     await store.intend(second)
     assert await store.intent("intended_view", 1, 1) == second
     assert await store.intent("intended_view", 1, 2) == of_another_generation
+
+
+async def check_marks(store: OnlineStore) -> None:
+    def mark(id: str, marked_at_us: int, **more: int) -> Mark:
+        known = {"attempt": None, "since_us": -5, "until_us": None, "reason": "a bad é", **more}
+        return Mark(view="marked", version=1, marked_at_us=marked_at_us, id=id, **known)  # type: ignore[arg-type]
+
+    async def mine() -> list[Mark]:
+        return [one for one in await store.marks() if one.view == "marked"]
+
+    assert await mine() == []
+    await store.put_mark(mark("b", 100, attempt=7))
+    await store.put_mark(mark("a", 200))
+    assert await mine() == [mark("b", 100, attempt=7), mark("a", 200)]
+    await store.put_mark(mark("a", 200, lifted_at_us=300))
+    await store.put_mark(mark("a", 200, excluded_at_us=250))  # whoever knows one time does not undo another
+    await store.put_mark(mark("a", 200))
+    assert (await mine())[1] == mark("a", 200, lifted_at_us=300, excluded_at_us=250)
+    await store.put_mark(mark("a", 200, lifted_at_us=400, excluded_at_us=240, restored_at_us=2**60))
+    assert (await mine())[1] == mark("a", 200, lifted_at_us=300, excluded_at_us=240, restored_at_us=2**60)
+    assert (await mine())[0] == mark("b", 100, attempt=7)
 
 
 def replace_readable(row: Publication, readable_at_us: int) -> Publication:

@@ -55,6 +55,7 @@ def committed(case: Generated) -> Generated:
         tuple(Attempt(a.partition, number(a.attempt), a.complete_until) for a in case.history.attempts),
         tuple(Readable(r.partition, number(r.attempt), r.readable_at) for r in case.history.ledger),
         case.history.live_since,
+        tuple(replace(mark, attempt=None if mark.attempt is None else number(mark.attempt)) for mark in case.history.marks),
     )
     return replace(case, rows={key: of_key(rows) for key, rows in case.rows.items()}, history=history)
 

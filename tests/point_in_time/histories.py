@@ -5,13 +5,13 @@ retractions are hit all the time. Keys are crafted to collide if they were ever 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import get_args
 
-from penstock.as_of import Attempt, History, Mode, Readable, Row, as_of
+from penstock.as_of import Attempt, History, Mark, Mode, Readable, Row, as_of
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 STEP = timedelta(hours=6)
@@ -63,6 +63,7 @@ def generate(random: Random, kind: str, ttl: timedelta | None) -> Generated:
     by_day: dict[date, list[int]] = {}
     for attempt in attempts:
         by_day.setdefault(attempt.partition, []).append(attempt.attempt)
+    marks = [some_mark(random, at, [*attempts, None]) for _ in range(random.choice([1, 2, 3, 4]))]
     rows: dict[tuple[object, ...], list[Row]] = {}
     for key in KEYS[kind][1]:
         own = rows.setdefault(key, [])
@@ -81,14 +82,34 @@ def generate(random: Random, kind: str, ttl: timedelta | None) -> Generated:
                     values=(random.choice([0, None, n, n]), random.choice(["", None, f"{n}", f"{n}"])),
                 )
             )
-    live = [] if live_since is None else [live_since]
+    moments = [] if live_since is None else [live_since, live_since]
+    moments += [t for mark in marks for t in (mark.marked_at, mark.lifted_at, mark.excluded_at, mark.restored_at) if t is not None]
     spine: list[tuple[tuple[object, ...], datetime | None]] = [
         (key, t + random.choice([timedelta(0), timedelta(0), timedelta(microseconds=1), -timedelta(microseconds=1)]))
         for key in KEYS[kind][1]
-        for t in [*live, *live, *(random.choice(ledger).readable_at for _ in ledger[:3]), *(at(random.randint(-1, 15)) for _ in range(9))]
+        for t in [*moments, *(random.choice(ledger).readable_at for _ in ledger[:3]), *(at(random.randint(-1, 15)) for _ in range(9))]
     ]
     spine += [spine[0], spine[0], (tuple(None for _ in KEYS[kind][0]), START), (spine[0][0], None)]  # duplicates and nulls
-    return Generated(rows, spine, History(tuple(attempts), tuple(ledger), live_since), ttl)
+    return Generated(rows, spine, History(tuple(attempts), tuple(ledger), live_since, tuple(marks)), ttl)
+
+
+def some_mark(random: Random, at: Callable[[int], datetime], attempts: Sequence[Attempt | None]) -> Mark:
+    """A mark early enough to matter, in one of the states that marks go through."""
+    marked = random.randint(5, 13)
+    lifted = marked + random.randint(1, 3) if random.random() < 0.8 else None
+    excluded = marked + random.randint(1, 3) if random.random() < 0.6 else None
+    restored = None if excluded is None or lifted is None or random.random() < 0.2 else max(excluded, lifted) + random.randint(1, 3)
+    attempt, since, length = random.choice([None, None, random.choice(attempts)]), random.randint(2, 8), random.randint(1, 4)
+    bounded = attempt is None and random.random() < 0.9
+    return Mark(
+        marked_at=at(marked),
+        lifted_at=None if lifted is None else at(lifted),
+        attempt=None if attempt is None else attempt.attempt,
+        since=at(since) if bounded else None,
+        until=at(since + length) if bounded and random.random() < 0.95 else None,
+        excluded_at=None if excluded is None else at(excluded),
+        restored_at=None if restored is None else at(restored),
+    )
 
 
 def answers_by_rule(case: Generated, mode: Mode, rule: Callable[..., Row | None] = as_of) -> Counter[tuple[object, ...]]:

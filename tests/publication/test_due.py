@@ -2,9 +2,12 @@
 
 from datetime import date, timedelta
 
+from msgspec.structs import replace
+
 from penstock.offline.logs import AttemptEntry
 from penstock.online.ledger import Publication
 from penstock.publication.due import contiguous, due
+from penstock.registry.marks import Mark
 from tests.world import attempt_entry
 
 DAY = date(2026, 3, 2)
@@ -54,3 +57,18 @@ def test_days_in_a_row_make_one_range() -> None:
     days = [DAY + timedelta(days=n) for n in (4, 0, 1, 2, 6)]
     assert contiguous(days) == [(days[1], days[3]), (days[0], days[0]), (days[4], days[4])]
     assert contiguous([]) == []
+
+
+def test_while_something_is_to_be_done_about_a_mark_the_newest_day_online_is_due() -> None:
+    published = [online(1), online(3, DAY - timedelta(days=1))]
+    marked = Mark(view="v", version=1, marked_at_us=5, id="m", attempt=1, since_us=None, until_us=None, reason="bad")
+
+    def ready(mark: Mark) -> dict[date, int]:
+        return due([attempt(1), attempt(3, day=DAY - timedelta(days=1))], published, marks=[mark]).ready
+
+    assert ready(marked) == {DAY: 1}
+    assert ready(replace(marked, lifted_at_us=6)) == {}  # nothing was taken back
+    assert ready(replace(marked, excluded_at_us=6)) == {}
+    assert ready(replace(marked, excluded_at_us=6, lifted_at_us=7)) == {DAY: 1}
+    assert ready(replace(marked, excluded_at_us=6, lifted_at_us=7, restored_at_us=8)) == {}
+    assert due([attempt(1)], [], marks=[marked]).ready == {DAY: 1}  # it is published anyway, and without what is covered

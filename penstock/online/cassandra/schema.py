@@ -38,6 +38,10 @@ CONTROL_TABLES = {
     "intents": """
     CREATE TABLE IF NOT EXISTS {keyspace}.{table} (
         feature_view text, version int, generation int, intent blob, PRIMARY KEY ((feature_view, version), generation))""",
+    # Invalidation marks. All in one partition: gateways look at it every second. Its times are set apart, by whoever does it.
+    "marks": """
+    CREATE TABLE IF NOT EXISTS {keyspace}.{table} (
+        shelf text, id text, mark blob, lifted_at bigint, excluded_at bigint, restored_at bigint, PRIMARY KEY ((shelf), id))""",
     # Registry snapshots by fingerprint; a row never changes.
     "snapshots": """
     CREATE TABLE IF NOT EXISTS {keyspace}.{table} (fingerprint text PRIMARY KEY, document blob)""",

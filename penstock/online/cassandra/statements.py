@@ -44,6 +44,17 @@ INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, int
 # What the publication that was begun last was about to write.
 INTENT = "SELECT intent FROM {keyspace}.intents WHERE feature_view = ? AND version = ? AND generation = ?"
 
+# Keep what an invalidation mark covers; it never changes.
+PUT_MARK = "INSERT INTO {keyspace}.marks (shelf, id, mark) VALUES (?, ?, ?)"
+
+# Set one of its times. The timestamp is minus the time: set again, the earliest stands.
+LIFT_MARK = "INSERT INTO {keyspace}.marks (shelf, id, lifted_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
+EXCLUDE_MARK = "INSERT INTO {keyspace}.marks (shelf, id, excluded_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
+RESTORE_MARK = "INSERT INTO {keyspace}.marks (shelf, id, restored_at) VALUES (?, ?, ?) USING TIMESTAMP ?"
+
+# All marks.
+MARKS = "SELECT mark, lifted_at, excluded_at, restored_at FROM {keyspace}.marks WHERE shelf = ?"
+
 # What `penstock doctor` writes and removes again, at tokens such as values are written at.
 PROBE_PUT = """
     INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, 0, 0, ?) USING TIMESTAMP ?"""
@@ -91,8 +102,14 @@ class ControlStatements(Generic[P]):
     snapshot: P
     set_pointers: P
     pointers: P
+    put_mark: P
+    marks: P
+    lift_mark: P
+    exclude_mark: P
+    restore_mark: P
 
     @classmethod
     async def of(cls, session: Session[P], keyspace: str) -> Self:
-        texts = (RECORD, PUBLICATIONS, INTEND, INTENT, PUT_SNAPSHOT, SNAPSHOT, SET_POINTERS, POINTERS)
-        return cls(*[await session.prepare(cql.format(keyspace=keyspace)) for cql in texts])
+        values = (RECORD, PUBLICATIONS, INTEND, INTENT, PUT_SNAPSHOT, SNAPSHOT, SET_POINTERS, POINTERS)
+        texts = (*values, PUT_MARK, MARKS, LIFT_MARK, EXCLUDE_MARK, RESTORE_MARK)
+        return cls(*[await session.prepare(text.format(keyspace=keyspace)) for text in texts])

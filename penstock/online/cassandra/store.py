@@ -19,6 +19,7 @@ from penstock.online.cassandra.session import Row, Session, open_session
 from penstock.online.cassandra.statements import ControlStatements, EntityStatements
 from penstock.online.ledger import Intent, Publication, view_version_of
 from penstock.online.store import Held, Slot, Write, require_storable
+from penstock.registry.marks import MARK_TIMES, Mark
 from penstock.registry.serving_state import ServicePointers
 
 IN_FLIGHT = 128  # statements at once: enough to keep a node busy, few enough not to drown it
@@ -158,6 +159,25 @@ class CassandraStore:
             )
             for generation, partition, attempt, complete_until_us, readable_at_us, run_id, keys in rows
         ]
+
+    async def put_mark(self, mark: Mark) -> None:
+        document = msgspec.json.encode(msgspec.structs.replace(mark, **dict.fromkeys(MARK_TIMES)))
+        rows: list[tuple[Any, Sequence[Any]]] = [(self._control.put_mark, (_SHELF, mark.id, document))]
+        statements = (self._control.lift_mark, self._control.exclude_mark, self._control.restore_mark)
+        for name, statement in zip(MARK_TIMES, statements, strict=True):
+            if (time := getattr(mark, name)) is not None:
+                rows.append((statement, (_SHELF, mark.id, time, -time)))
+        await self._apply(rows, "writing an invalidation mark")
+
+    async def marks(self) -> list[Mark]:
+        rows = await self._execute(self._control.marks, (_SHELF,), "reading the invalidation marks", paged=True)
+        try:
+            return sorted(
+                msgspec.structs.replace(msgspec.json.decode(document, type=Mark), **dict(zip(MARK_TIMES, times, strict=True)))
+                for document, *times in rows
+            )
+        except (msgspec.DecodeError, TypeError) as error:
+            raise CorruptValue(f"an invalidation mark is not as this Penstock writes it: {error}") from None
 
     async def put_snapshot(self, fingerprint: str, document: bytes) -> None:
         await self._execute(self._control.put_snapshot, (fingerprint, document), "writing a registry snapshot")
