@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 _PER_REQUEST = 5  # what a request costs beside its entities, in entities: measured, see benchmarks/serving
 _LOOK_S, _ROUND_S = 0.001, 0.004  # an event loop that takes longer to come round has more to do than is good for those who wait
-_QUICK = 60  # entities, and 5 a request, that may wait to be begun in a round that is short so far; in one that is not: one request
+_QUICK, _SLOW = 60, 1  # what may wait to be begun in a round that is short so far, and in one that is not; one request always may
+_FEW = 0.5  # of what may be in progress is not too much, however long it waits: few callers, or a machine that is busy otherwise
 _BURST_S = 0.1  # more than can be done in time is an overload once it lasts
 _CALM_S = 0.05  # a burst is over after so long without
 _PAUSE_S = 0.05  # while not one request ends for so long, there is no work that more requests would delay
@@ -76,7 +77,8 @@ class Admission:
         waiting = self.waiting * self._last_size  # nobody has read yet how large they are
         taken = self.in_progress + waiting
         crowded = taken >= self._at_most
-        if crowded or waiting >= (_QUICK if self._round_s() < _ROUND_S else 1):
+        late = taken >= _FEW * self._at_most and waiting >= (_QUICK if self._round_s() < _ROUND_S else _SLOW)
+        if crowded or late:
             now = self._now()
             if now - self._full_at > _CALM_S or (crowded and now - self._ended_at > _PAUSE_S):
                 self._full_since = now

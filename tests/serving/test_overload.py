@@ -196,18 +196,31 @@ def come_round(admission: Admission) -> None:
 @pytest.mark.parametrize(("round_s", "wait"), [(0.001, 12), (0.02, 1)])
 def test_once_a_burst_lasts_no_more_is_let_in_than_the_event_loop_comes_to_soon(round_s: float, wait: int) -> None:
     time = Time()
-    admission = admission_of(10_000, time)
+    admission = admission_of(1_000, time)
     time.round_s = round_s
-    for _ in range(10):
-        assert let_in(admission) == 30  # a burst is waited out
+    with admission.doing(495):
+        admission._last_size = 5
+        for _ in range(10):
+            assert let_in(admission) == 30  # a burst is waited out
+            come_round(admission)
+            time.at += 0.01
+        assert let_in(admission) == wait
+        come_round(admission)
+        assert let_in(admission) == wait
+        come_round(admission)
+        time.at += 0.06  # nobody waited for a while
+        assert let_in(admission) == 30
+        come_round(admission)
+
+
+def test_a_few_are_let_in_however_long_they_wait() -> None:
+    time = Time()
+    admission = admission_of(1_000, time)
+    time.round_s = 5.0
+    for _ in range(100):
+        assert let_in(admission) == 30
         come_round(admission)
         time.at += 0.01
-    assert let_in(admission) == wait
-    come_round(admission)
-    assert let_in(admission) == wait
-    come_round(admission)
-    time.at += 0.06  # nobody waited for a while
-    assert let_in(admission) == 30
 
 
 def test_a_request_that_waits_counts_as_much_as_the_last_one_did() -> None:
