@@ -177,7 +177,7 @@ class GatewaySettings(Section):
     max_entities: int = Field(500, ge=1, description="entities one request may name")
     max_cells: int = Field(20_000, ge=1, description="entities x features one request may ask for")
     max_body_bytes: int = Field(1_048_576, ge=1, description="largest request body")
-    max_in_progress: int = Field(200, ge=1, description="entities a process answers at once, and 5 a request; more are turned away")
+    max_in_progress: int = Field(220, ge=1, description="entities a process answers at once, and 5 a request; more are turned away")
     deadline_ms: int = Field(1000, ge=1, description="milliseconds an answer may take that names no x-deadline-ms")
     cache_mb: int = Field(64, ge=0, description="megabytes of values a process holds, for as long as views allow; 0: none")
     functions: str = Field("feature_functions", description="folder with the modules of request-time functions")

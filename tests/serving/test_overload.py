@@ -198,7 +198,7 @@ def test_once_a_burst_lasts_no_more_is_let_in_than_the_event_loop_comes_to_soon(
     time = Time()
     admission = admission_of(1_000, time)
     time.round_s = round_s
-    with admission.doing(495):
+    with admission.doing(695):
         admission._last_size = 5
         for _ in range(10):
             assert let_in(admission) == 30  # a burst is waited out
