@@ -155,7 +155,7 @@ def test_what_fails_each_second_is_said_once_until_it_is_another_or_went_well(tm
 
 def test_turning_away_is_said_when_it_begins_and_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     at = [100.0]
-    admission = Admission(1, lambda: at[0])
+    admission = Admission(1, lambda: at[0], lambda: 0.0)
 
     def refuse(times: int) -> None:
         for _ in range(times):

@@ -313,5 +313,5 @@ def test_the_manifest_names_everything(shop: Sets) -> None:
     assert {one["name"]: (one["mode"], one["delta_version"]) for one in kept["inputs"]} == {"spend": ("event", 2), "city": ("assumed", 0)}
     assert set(kept["inputs"][0]["partitions"]) == {"2026-03-02", "2026-03-03"}
     assert {"penstock", "pyarrow", "deltalake"} <= set(kept["packages"])
-    assert kept["logs"] == {"attempts": 1, "publications": None}
+    assert kept["logs"] == {"attempts": 1, "publications": None, "marks": None}
     assert to_micros(made.created_at) == to_micros(NOW)
