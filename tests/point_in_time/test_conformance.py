@@ -41,6 +41,7 @@ def test_an_engine_agrees_with_the_rule(
     def agrees(seed: int) -> None:
         random = Random(seed)
         case = committed(generate(random, kind, next(ttls)))
+        case = replace(case, history=replace(case.history, marks=case.history.marks[:1]))  # each is four more branches of a plan
         lake = lake_in(tmp_path_factory.mktemp("lake"), seed)
         view = write_history(lake, case, kind, random)
         spine = FrameRows(spark.createDataFrame(spine_of(case, kind)))
