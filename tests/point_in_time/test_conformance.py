@@ -36,7 +36,7 @@ def test_an_engine_agrees_with_the_rule(
     spark.conf.set("spark.sql.session.timeZone", zone)
     spark.conf.set("spark.sql.shuffle.partitions", "1")
 
-    @settings(max_examples=3, phases=[Phase.generate])
+    @settings(max_examples=2, phases=[Phase.generate])
     @given(seed=st.integers(2**16, 2**63))
     def agrees(seed: int) -> None:
         random = Random(seed)

@@ -18,7 +18,7 @@ from penstock.online.cassandra import CassandraStore
 from penstock.point_in_time.history import history_of
 from penstock.publication import publish as publish_module
 from penstock.publication.due import due
-from penstock.publication.held_store import Connect, with_store
+from penstock.publication.held_store import Connect
 from penstock.publication.invalidate import Scope, invalidate, lift
 from penstock.publication.publish import Published, publish
 from penstock.registry.marks import Mark
@@ -129,7 +129,18 @@ def test_a_mended_attempt_is_served_though_the_mark_stays(online: Online) -> Non
     assert online.amounts() == [11.0, 20.0, None]  # eve's row did not change, and is still invalid
 
 
-def test_a_mark_lifted_before_a_publication_needs_none(online: Online) -> None:
+def test_what_cannot_be_invalidated_is_refused_and_a_mark_lifted_before_a_publication_needs_none(online: Online) -> None:
+    with pytest.raises(InvalidationError, match="no committed attempt 7; the newest are"):
+        online.invalidate(Scope(attempt=7))
+    with pytest.raises(InvalidationError, match="nothing is between"):
+        online.invalidate(Scope(since=MONDAY, until=MONDAY))
+    with pytest.raises(InvalidationError, match="needs a reason"):
+        online.invalidate(Scope(attempt=online.second), reason=" ")
+    with pytest.raises(ValueError, match="naive"):
+        online.invalidate(Scope(since=datetime(2026, 3, 2)))
+    with pytest.raises(InvalidationError, match="no invalidation mark 'nobody'"):
+        lift(online.world.lake, "nobody", connect=online.connect, clock=online.world.clock)
+    assert copied_marks(online.world.lake) == []
     mark = online.invalidate(Scope(attempt=online.second))
     assert online.lift(mark).due is None
     assert online.lift(mark) == online.lift(mark)
@@ -174,18 +185,3 @@ def test_two_marks_on_the_same_rows_are_each_undone_alone(online: Online) -> Non
     online.lift(first)
     online.publish()
     assert online.amounts() == [10.0, 20.0, None]
-
-
-def test_what_cannot_be_invalidated_is_refused_with_what_is_known(online: Online) -> None:
-    with pytest.raises(InvalidationError, match="no committed attempt 7; the newest are"):
-        online.invalidate(Scope(attempt=7))
-    with pytest.raises(InvalidationError, match="nothing is between"):
-        online.invalidate(Scope(since=MONDAY, until=MONDAY))
-    with pytest.raises(InvalidationError, match="needs a reason"):
-        online.invalidate(Scope(attempt=online.second), reason=" ")
-    with pytest.raises(ValueError, match="naive"):
-        online.invalidate(Scope(since=datetime(2026, 3, 2)))
-    with pytest.raises(InvalidationError, match="no invalidation mark 'nobody'"):
-        lift(online.world.lake, "nobody", connect=online.connect, clock=online.world.clock)
-    mine = [mark for mark in with_store(online.connect, lambda store: store.marks()) if mark.view == online.world.view.name]
-    assert mine == copied_marks(online.world.lake) == []

@@ -40,9 +40,10 @@ class Online:
         self.world, self.connect = world, connect
         self.slot = Slot(world.view.name, world.view.version, 1)
 
-    def publish(self, *days: date, run_id: str = "publish") -> Published:
+    def publish(self, *days: date, run_id: str = "publish", patience_s: float = 60.0) -> Published:
         world = self.world
-        return publish(world.spark, world.lake, world.view, days, connect=self.connect, clock=world.clock, run_id=run_id)
+        known = {"connect": self.connect, "clock": world.clock, "run_id": run_id, "patience_s": patience_s}
+        return publish(world.spark, world.lake, world.view, days, **known)  # type: ignore[arg-type]
 
     def amounts(self, *customers: str) -> list[Any]:
         found = values_online(self.connect, self.world.view, [(name,) for name in customers])
@@ -257,7 +258,7 @@ def test_a_store_that_fails_while_values_are_written_leaves_the_ledger(online: O
 
     online.connect = down_for_workers
     with pytest.raises(PublicationError, match=r"@1: values were not written: penstock.errors.StoreUnavailable: no node answers"):
-        online.publish(TODAY)
+        online.publish(TODAY, patience_s=2.0)
     assert online.ledger() == []
     online.connect = up
     assert len(online.publish(TODAY).rows) == 1
