@@ -31,7 +31,6 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import acsylla
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,7 +109,7 @@ class Bench:
         await store.prepare([USER.name])
         for table in (entity_table(USER.name), "ledger", "intents"):
             name = f"{self._settings.cassandra.keyspace}.{table}"
-            await store._session.execute(acsylla.create_statement(f"TRUNCATE {name}", timeout=60.0))
+            await store._session.query(f"TRUNCATE {name}")
 
 
 def _tree_cpu() -> float:
