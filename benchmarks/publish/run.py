@@ -19,6 +19,7 @@ ADR 0008) and on one that syncs every ten seconds (`periodic`, Cassandra's defau
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -237,7 +238,7 @@ def node(folder: Path, commit_log: str) -> Iterator[Settings]:
         # No setting of Penstock's, on purpose: without replicas it loses what it has acknowledged.
         shutil.copytree(shipped, folder / "node", dirs_exist_ok=True)
         written = (shipped / "cassandra.yaml").read_text(encoding="utf-8")
-        periodic = written.replace("commitlog_sync: batch", "commitlog_sync: periodic\ncommitlog_sync_period: 10s")
+        periodic = re.sub(r"(?m)^commitlog_sync: batch$", "commitlog_sync: periodic\ncommitlog_sync_period: 10s", written)
         (folder / "node" / "cassandra.yaml").write_text(periodic, encoding="utf-8")
         node_launch._TEMPLATES = folder / "node"
     try:
