@@ -124,7 +124,7 @@ def _known(rows: DataFrame, ruling: Ruling, history: History) -> DataFrame:
     """Rows with `_known`, the time from which they were known; never known: left out."""
     mode = ruling.mode
     for covered in ruling.without:
-        rows = rows.where(~_covers(covered, "event_time", "created_time"))
+        rows = rows.where(~covers(covered))
     if mode == "event":
         known = F.col("event_time")
     elif mode == "observed":
@@ -137,9 +137,9 @@ def _known(rows: DataFrame, ruling: Ruling, history: History) -> DataFrame:
     return rows.withColumn("_known", F.greatest(known, F.col("event_time"))).where(known.isNotNull())
 
 
-def _covers(covered: Covered, event_time: str, created_time: str) -> Column:
-    """Whether a mark covers a row; an attempt is its created time (ADR 0007)."""
-    event, created = F.unix_micros(event_time), F.unix_micros(created_time)
+def covers(covered: Covered, of: str = "") -> Column:
+    """Whether a mark covers a row, whose columns begin with `of`; an attempt is its created time (ADR 0007)."""
+    event, created = F.unix_micros(f"{of}event_time"), F.unix_micros(f"{of}created_time")
     found = (created <= covered.created_until) & (event >= covered.since) & (event < covered.until)
     return found if covered.attempt is None else found & (created == covered.attempt)
 
@@ -160,7 +160,7 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable, ruling: Rulin
     if table.view.ttl is not None:
         answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))
     for covered in ruling.blind:
-        answers = answers.where(~_covers(covered, "_row.event_time", "_row.created_time"))
+        answers = answers.where(~covers(covered, "_row."))
     return answers.select(*keys, "_t", "_row")
 
 

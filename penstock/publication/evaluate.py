@@ -24,6 +24,9 @@ from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
 from penstock.online.ledger import Publication
+from penstock.point_in_time.history import mark_of
+from penstock.point_in_time.known import Covered
+from penstock.point_in_time.sql_engine import covers
 from penstock.registry.marks import Mark, Step
 
 _ALL = "_all"
@@ -148,13 +151,4 @@ def values_to_write(
 
 
 def _covers(mark: Mark) -> Column:
-    """Whether a mark covers a row."""
-    event_us = F.unix_micros("event_time")
-    covered = F.col("attempt") <= mark.marked_at_us  # an attempt is its created time (ADR 0007)
-    if mark.attempt is not None:
-        covered &= F.col("attempt") == mark.attempt
-    if mark.since_us is not None:
-        covered &= event_us >= mark.since_us
-    if mark.until_us is not None:
-        covered &= event_us < mark.until_us
-    return covered
+    return covers(Covered.by(mark_of(mark)))

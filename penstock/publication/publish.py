@@ -167,12 +167,12 @@ async def _begun(
     store: OnlineStore, view: FeatureView, generation: int, copied: Sequence[Mark]
 ) -> tuple[list[Publication], Intent | None, list[Mark]]:
     await store.prepare([view.entity.name])
-    there = {mark.id for mark in await store.marks()}
-    for mark in copied:
-        if mark.id not in there:  # the store was emptied, or is another one
-            await store.put_mark(mark)
+    marks = await store.marks()
+    lost = [mark for mark in copied if mark.id not in {one.id for one in marks}]  # the store was emptied, or is another one
+    for mark in lost:
+        await store.put_mark(mark)
     ledger, intent = await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
-    return ledger, intent, of_view(await store.marks(), view.name, view.version)
+    return ledger, intent, of_view([*marks, *lost], view.name, view.version)
 
 
 async def _record(
