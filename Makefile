@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check bench-pit bench-publish bench-serving bench-windows clean lock
+.PHONY: help setup demo dev test soak check bench-backfill bench-pit bench-publish bench-serving bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-cache > $(VENV)/layers.txt || { cat $(VENV)/layers.txt; exit 1; }
 	@$(BIN)/python -m pytest tests -m "not real"
+
+bench-backfill: $(READY) ## a year of the flight views as one run, beside the bare computation and an empty run
+	@$(BIN)/python -m benchmarks.backfill.run
 
 bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,flights,keys,skew,observed,scale)
 	@$(BIN)/python -m benchmarks.point_in_time.run $(if $(SETS),--sets $(SETS))

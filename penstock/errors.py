@@ -90,6 +90,13 @@ class CommitError(PenstockError):
     """
 
 
+class BackfillError(PenstockError):
+    """A backfill or a repair cannot be asked for like this; nothing was started.
+
+    Operator action: see the message.
+    """
+
+
 class InvalidationError(PenstockError):
     """An invalidation cannot be made, or undone, as asked; nothing was changed.
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from string import Formatter
@@ -21,7 +21,7 @@ from penstock.contract.service import AnyView, Selection, select
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
-from penstock.offline.attempt import outdated, run_attempt
+from penstock.offline.attempt import behind, outdated, run_attempt
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
 from penstock.offline.logs import AttemptEntry, attempts, copied_marks, publications
@@ -38,7 +38,9 @@ from penstock.point_in_time.view_join import view_joins
 from penstock.publication.due import Due, due
 from penstock.publication.held_store import Connect, with_store
 from penstock.publication.invalidate import Scope, invalidate, lift
+from penstock.publication.partition_state import PartitionState, partition_states
 from penstock.publication.publish import Published, publish
+from penstock.publication.repair import RepairPlan, repair_plan
 from penstock.publication.services import publish_services
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
@@ -119,6 +121,20 @@ class Store:
     def outdated(self, view: FeatureView, days: Sequence[date]) -> list[date]:
         """Those of some days that computing now would bring further."""
         return outdated(self.lake, view, days, clock=self.clock)
+
+    def behind(self, view: FeatureView) -> list[date]:
+        """The days of a view, computed or begun since, of which more can be computed now."""
+        return behind(self.lake, view, clock=self.clock)
+
+    def repair_plan(self) -> RepairPlan:
+        """Which partitions late and corrected source rows reach; see `publication.repair.repair_plan`."""
+        horizon = timedelta(days=self.settings.dagster.repair_days)
+        return repair_plan(self.lake, self.project.views, self.clock.now(), horizon)
+
+    def partitions(self, view: FeatureView, repairs: RepairPlan) -> list[PartitionState]:
+        """How far each day of a view has come; see `publication.partition_state`."""
+        entries, since = attempts(self.lake, feature_table(view)), self.settings.dagster.first_day
+        return partition_states(view, entries, self.ledger(view), repairs, self.clock.now(), since)
 
     def days_to_refresh(self, ingested: Sequence[Source]) -> tuple[date, date]:
         """First and last day that ingesting these sources, and computing all views, would bring further now."""

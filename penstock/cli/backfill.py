@@ -1,50 +1,89 @@
 """`penstock backfill`: compute past days in the running instance; what passes is published by its sensor."""
 
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date
 from typing import Annotated
 
 import typer
 
 import penstock
-from penstock.cli.screen import err, out
-from penstock.errors import DagsterError
-from penstock.orchestration.assets import feature_key
-from penstock.orchestration.control import Control
+from penstock.cli.following import compute_days, running_instance
+from penstock.cli.screen import out
+from penstock.contract import FeatureView
+from penstock.errors import BackfillError
+from penstock.offline.watermark import days_between
+from penstock.store import Store
 
-_AT_MOST = timedelta(days=1)
+_HOW = "penstock backfill VIEW 2026-01-01 2026-01-31"
 
 
 def run(
-    views: Annotated[list[str] | None, typer.Argument(help="feature views, as `name` or `name@version`; default: all")] = None,
-    first: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="first day, UTC; default: dagster.first_day")] = None,
-    last: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="last day, UTC; default: today")] = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIEW]... [FROM [TO]]", help="views, as `name` or `name@version`, default: all; then the first and last day, UTC"
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="days too that are as they would be computed now")] = False,
 ) -> None:
-    """Compute days of some views as one range run of the instance that `penstock dev` runs, and wait for it."""
+    """Compute days of some views, as one backfill of the instance that `penstock dev` runs, and follow it.
+
+    Days are left alone that are computed already, by today's code and from the newest source rows. So a backfill that ended
+    half-way goes on when it is asked for again. FROM is by default dagster.first_day, TO today.
+    """
     store = penstock.open()
-    dagster = store.settings.dagster
-    start = dagster.first_day if first is None else first.date()
-    end = store.clock.now().astimezone(UTC).date() if last is None else last.date()
-    if end < start:
-        raise DagsterError(f"--last {end} is before --first {start}", hint="give a range of days, both included")
-    wanted = [store.project.view(name) for name in views] if views else list(store.project.views)
-    control = Control(f"http://{dagster.host}:{dagster.port}")
+    names, first, last = parsed(what or [], store)
+    views = [store.project.view(name) for name in names] if names else list(store.project.views)
+    days = days_between(first, last)
+    repairs = store.repair_plan()
+    wanted = {
+        view: days if force else sorted({*store.outdated(view, days), *(d for d in repairs.days(view) if first <= d <= last)})
+        for view in views
+    }
+    if not any(wanted.values()):
+        out.print(f"all of {_named(views)} from {first} to {last} is computed by today's code and from the newest source rows")
+        return
+    with running_instance(store) as control:
+        compute_days(store, control, wanted, "penstock backfill")
+    _tell(store, wanted, first, last)
+
+
+def parsed(what: Sequence[str], store: Store) -> tuple[list[str], date, date]:
+    """Names of views, first and last day.
+
+    Raises:
+        BackfillError: days that are none, or that no partition has.
+    """
+    days = [text for text in what if text[:1].isdigit()]
+    names = [text for text in what if text not in days]
+    if len(days) > 2 or list(what) != [*names, *days]:
+        raise BackfillError(f"expected views, then a first and a last day, got: {' '.join(what)}", hint=f"e.g. {_HOW}")
+    opens, today = store.settings.dagster.first_day, store.clock.now().astimezone(UTC).date()
+    first, last = (*map(_day, days), *(opens, today)[len(days) :])
+    if last < first:
+        raise BackfillError(f"the last day, {last}, is before the first, {first}", hint=f"both are included, e.g. {_HOW}")
+    if first < opens or last > today:
+        raise BackfillError(
+            f"partitions are from {opens} to {today}, got {first} to {last}",
+            hint="days before dagster.first_day have no partition: set it earlier in conf/ and start the instance again",
+        )
+    return names, first, last
+
+
+def _day(text: str) -> date:
     try:
-        _require_ready(control)
-        run_id = control.launch([tuple(feature_key(view).path) for view in wanted], start, end)
-        with err.status(f"computing {_named(len(wanted), start, end)}: {control.url}/runs/{run_id}"):
-            control.wait(run_id, at_most=_AT_MOST)
-    finally:
-        control.close()
-    for view in wanted:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise BackfillError(f"'{text}' is no day", hint="write days as 2026-01-31") from None
+
+
+def _named(views: Sequence[FeatureView]) -> str:
+    return ", ".join(view.ref for view in views)
+
+
+def _tell(store: Store, wanted: Mapping[FeatureView, Sequence[date]], first: date, last: date) -> None:
+    for view, days in wanted.items():
         found = store.due(view)
-        held = "".join(f"\n  held back {day}: {why}" for day, why in found.held.items() if start <= day <= end)
-        out.print(f"{view.ref}: {len(found.ready)} day(s) due for publication{held}", markup=False)
-
-
-def _named(views: int, first: date, last: date) -> str:
-    return f"{views} view(s) from {first} to {last}"
-
-
-def _require_ready(control: Control) -> None:
-    if not control.ready():
-        raise DagsterError(f"no Dagster answers at {control.url}", hint="start it: `penstock dev`; or set dagster.host and dagster.port")
+        held = "".join(f"\n  held back {day}: {why}" for day, why in found.held.items() if first <= day <= last)
+        due = len([day for day in found.ready if first <= day <= last])
+        out.print(f"{view.ref}: {len(days)} day(s) computed, {due} due for publication{held}", markup=False)

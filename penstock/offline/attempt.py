@@ -30,7 +30,7 @@ from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, 
 from penstock.offline.sources import how_far, require_unchanged, versions
 from penstock.offline.task_errors import as_themselves
 from penstock.offline.tile_table import refresh_tiles
-from penstock.offline.watermark import complete_until, require_time_goes_on
+from penstock.offline.watermark import DAY, complete_until, days_between, require_time_goes_on, start_of
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,29 @@ def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Cloc
     """Those of some days that computing now would bring further: never computed, computed by other code, or
     with inputs complete further than when they were computed."""
     done = newest(attempts(lake, feature_table(view)), passed)
-    code, now = transformation_fingerprint(view), clock.now()
+    code = transformation_fingerprint(view)
+    others = {day for day in days if day not in done or done[day].code != code}
+    return sorted(others | set(_further(lake, view, {day: done[day] for day in days if day not in others}, clock.now())))
+
+
+def behind(lake: Lake, view: FeatureView, *, clock: Clock) -> list[date]:
+    """The days of a view, of those that were computed and those begun since, that computing now would bring further. A day that
+    was refused waits for other data."""
+    tried, now = newest(attempts(lake, feature_table(view))), clock.now()
+    if not tried:
+        return []
+    begun = dict.fromkeys(days_between(max(tried) + DAY, now.date()))
+    return sorted(_further(lake, view, {**begun, **{day: entry for day, entry in tried.items() if passed(entry)}}, now))
+
+
+def _further(lake: Lake, view: FeatureView, days: Mapping[date, AttemptEntry | None], now: datetime) -> list[date]:
+    """Those of some days, each with its attempt, of which more can be computed now than there is."""
+    reached = {day: start_of(day) - MICROSECOND if entry is None else entry.complete_until for day, entry in days.items()}
+    unfinished = [day for day, until in reached.items() if until < start_of(day) + DAY]
+    if not unfinished:
+        return []
     known_of = how_far(lake, view, now)
-    return [
-        day
-        for day in sorted(days)
-        if day not in done or done[day].code != code or done[day].complete_until < complete_until(view, day, known_of, now)
-    ]
+    return [day for day in unfinished if complete_until(view, day, known_of, now) > reached[day]]
 
 
 def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:

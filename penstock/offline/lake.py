@@ -1,6 +1,6 @@
 """Where each Delta table of a lake is, and what can be learnt of it without a JVM."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,18 +151,22 @@ def dataset_of(table: DeltaTable) -> Any:
         raise SourceError(
             f"{table.table_uri}: {why}; it cannot be read without Spark", hint="read it with Spark, or copy it to a plain table"
         )
+    return dataset_of_files(table, pa.table(table.get_add_actions(flatten=True)).to_pylist())
+
+
+def dataset_of_files(table: DeltaTable, listed: Sequence[Mapping[str, Any]]) -> Any:
+    """The rows of some files of a Delta table, as its log lists them, as a pyarrow dataset."""
     schema = pa.schema(table.schema().to_arrow())
     files, root = FileSystem.from_uri(table.table_uri)
     format_ = ds.ParquetFileFormat()
-    listed = pa.table(table.get_add_actions(flatten=True))
-    partitions = [name.removeprefix("partition.") for name in listed.column_names if name.startswith("partition.")]
+    partitions = table.metadata().partition_columns
     fragments = [
         format_.make_fragment(
             f"{root.rstrip('/')}/{unquote(row['path'])}",
             files,
             partition_expression=_partition({name: row[f"partition.{name}"] for name in partitions}, schema),
         )
-        for row in listed.to_pylist()
+        for row in listed
     ]
     return ds.FileSystemDataset(fragments, schema, format_, files)
 

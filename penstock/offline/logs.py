@@ -118,7 +118,7 @@ def log_attempts(lake: Lake, entries: Sequence[AttemptEntry]) -> None:
         {**msgspec.structs.asdict(e), "inputs": msgspec.json.encode(e.inputs).decode(), "gates": msgspec.json.encode(e.gates).decode()}
         for e in entries
     ]
-    _append(lake, ATTEMPTS, pa.Table.from_pylist(rows, schema=_ATTEMPT_SCHEMA))
+    append_rows(lake, ATTEMPTS, pa.Table.from_pylist(rows, schema=_ATTEMPT_SCHEMA))
 
 
 class LogVersions(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ def log_versions(lake: Lake) -> LogVersions:
 
 def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> list[AttemptEntry]:
     """The attempts on a table, or on all, by (table, partition, attempt); as the log was at a version, or is now."""
-    found = _read(lake, ATTEMPTS, None if table is None else pc.field("table") == table, at)
+    found = read_rows(lake, ATTEMPTS, None if table is None else pc.field("table") == table, at)
     entries = [
         AttemptEntry(
             **{
@@ -184,13 +184,13 @@ def copy_publications(lake: Lake, ledger: Sequence[Publication]) -> int:
         for p in missing
     ]
     if rows:
-        _append(lake, PUBLICATIONS, pa.Table.from_pylist(rows, schema=_PUBLICATION_SCHEMA))
+        append_rows(lake, PUBLICATIONS, pa.Table.from_pylist(rows, schema=_PUBLICATION_SCHEMA))
     return len(rows)
 
 
 def publications(lake: Lake, view: str | None = None, version: int | None = None, *, at: int | None = None) -> list[Publication]:
     """The ledger rows that have been copied, of one view version or of all, sorted; as the log was at a version, or is now."""
-    found = _read(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version), at)
+    found = read_rows(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version), at)
     return sorted(
         Publication(
             view=row["view"],
@@ -212,18 +212,19 @@ def copy_marks(lake: Lake, marks: Sequence[Mark]) -> None:
     have = {mark.id: mark for mark in copied_marks(lake)}
     news = [mark for mark in marks if joined(mark, have.get(mark.id)) != have.get(mark.id)]
     if news:
-        _append(lake, MARKS, pa.Table.from_pylist([msgspec.structs.asdict(mark) for mark in news], schema=_MARK_SCHEMA))
+        append_rows(lake, MARKS, pa.Table.from_pylist([msgspec.structs.asdict(mark) for mark in news], schema=_MARK_SCHEMA))
 
 
 def copied_marks(lake: Lake, *, at: int | None = None) -> list[Mark]:
     """The invalidation marks that have been copied, sorted; as the log was at a version, or is now."""
     found: dict[str, Mark] = {}
-    for row in _read(lake, MARKS, None, at):
+    for row in read_rows(lake, MARKS, None, at):
         found[row["id"]] = joined(Mark(**row), found.get(row["id"]))
     return sorted(found.values())
 
 
-def _append(lake: Lake, table: str, rows: pa.Table) -> None:
+def append_rows(lake: Lake, table: str, rows: pa.Table) -> None:
+    """Append rows to a log in one commit; a log of many small files is folded."""
     where = lake.prepare(table)
     write_deltalake(where, rows, mode="append", configuration=RETENTION)
     written = DeltaTable(where)
@@ -232,7 +233,8 @@ def _append(lake: Lake, table: str, rows: pa.Table) -> None:
             written.optimize.compact()
 
 
-def _read(lake: Lake, table: str, where: Any, at: int | None) -> list[dict[str, Any]]:
+def read_rows(lake: Lake, table: str, where: Any, at: int | None = None) -> list[dict[str, Any]]:
+    """The rows of a log that meet a condition, as it was at a version, or is now; none: it is not there yet."""
     try:
         dataset = lake.dataset(table, at)
     except TableNotFoundError:

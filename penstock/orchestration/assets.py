@@ -48,7 +48,7 @@ def source_asset(store: Store, source: Source, partitions: dg.PartitionsDefiniti
     @dg.asset(
         key=source_key(source),
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.multi_run(store.settings.dagster.days_per_run),
         group_name="sources",
         kinds={"deltalake"},
         owners=[owner_of(source.owner)],
@@ -90,7 +90,7 @@ def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefi
             for source in view.sources
         ],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.multi_run(store.settings.dagster.days_per_run),
         group_name=view.entity.name,
         kinds={"deltalake", "pyspark"},
         owners=[owner_of(view.owner)],
@@ -142,7 +142,7 @@ def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefin
         key=online_key(view),
         deps=[feature_key(view)],
         partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.multi_run(store.settings.dagster.days_per_run),
         group_name=view.entity.name,
         kinds={"cassandra"},
         owners=[owner_of(view.owner)],

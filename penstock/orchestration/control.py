@@ -32,6 +32,24 @@ _TICKS = """query Ticks($selector: InstigationSelector!) { instigationStateOrErr
   ... on InstigationState { ticks(limit: 20) { status timestamp skipReason runIds error { message } } } } }"""
 
 
+_LAUNCH_BACKFILL = """mutation Backfill($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  ... on PartitionKeysNotFoundError { message } ... on InvalidSubsetError { message } } }"""
+_BACKFILL = """id status timestamp title partitionNames assetSelection { path } error { message }
+  runs(limit: 1000) { runId status jobName startTime endTime }"""
+_ONE_BACKFILL = (
+    """query Backfill($id: String!) { partitionBackfillOrError(backfillId: $id) { __typename ... on PartitionBackfill { """
+    + _BACKFILL
+    + """ } ... on PythonError { message } } }"""
+)
+_BACKFILLS = (
+    """query Backfills { partitionBackfillsOrError(status: REQUESTED, limit: 100) { ... on PartitionBackfills { results { %s } } } }"""
+)
+_DAEMONS = """query Daemons { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
+_START_SENSOR = """mutation Start($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
+  ... on PythonError { message } } }"""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run as Dagster sees it: status QUEUED, STARTING, STARTED, SUCCESS, FAILURE or CANCELED; step → status."""
@@ -44,6 +62,43 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.status in _FINISHED
+
+
+@dataclass(frozen=True)
+class Backfill:
+    """A backfill as Dagster sees it.
+
+    Args:
+        id: names it.
+        status: REQUESTED while it goes on; COMPLETED_SUCCESS, COMPLETED_FAILED, CANCELED, FAILED once it has ended.
+        assets, partitions: what it materializes.
+        runs: those it has started so far.
+        error: why it failed itself, which is rare: its runs do.
+    """
+
+    id: str
+    status: str
+    assets: frozenset[tuple[str, ...]]
+    partitions: frozenset[str]
+    runs: tuple[Run, ...]
+    error: str | None
+
+    @property
+    def finished(self) -> bool:
+        return self.status not in ("REQUESTED", "CANCELING", "FAILING")
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> "Backfill":
+        """As GraphQL tells it."""
+        error = answer["error"]
+        return cls(
+            id=answer["id"],
+            status=answer["status"],
+            assets=frozenset(tuple(key["path"]) for key in answer["assetSelection"] or ()),
+            partitions=frozenset(answer["partitionNames"] or ()),
+            runs=tuple(Run(run["runId"], run["status"], {}, None) for run in answer["runs"]),
+            error=None if error is None else error["message"],
+        )
 
 
 class Control:
@@ -90,6 +145,60 @@ class Control:
         if answer["__typename"] != "LaunchRunSuccess":
             raise DagsterError(f"the run was not started: {answer}")
         return str(answer["run"]["runId"])
+
+    def launch_backfill(self, assets: Sequence[Sequence[str]], days: Sequence[date], title: str) -> str:
+        """Start a backfill of these assets for these days, as the UI does; returns its id. The daemon starts its runs."""
+        params = {
+            "assetSelection": [{"path": list(path)} for path in assets],
+            "partitionNames": [day.isoformat() for day in days],
+            "title": title,
+        }
+        answer = self._ask(_LAUNCH_BACKFILL, {"params": params})["launchPartitionBackfill"]
+        if answer["__typename"] != "LaunchBackfillSuccess":
+            raise DagsterError(f"the backfill was not started: {answer.get('message') or answer}")
+        return str(answer["backfillId"])
+
+    def backfill(self, backfill_id: str) -> Backfill:
+        """A backfill by id."""
+        answer = self._ask(_ONE_BACKFILL, {"id": backfill_id})["partitionBackfillOrError"]
+        if answer["__typename"] != "PartitionBackfill":
+            raise DagsterError(f"no backfill {backfill_id}")
+        return Backfill.of(answer)
+
+    def backfills_under_way(self) -> list[Backfill]:
+        """Those that have not ended, newest first."""
+        return [Backfill.of(one) for one in self._ask(_BACKFILLS % _BACKFILL, {})["partitionBackfillsOrError"]["results"]]
+
+    def wait_for_backfill(self, backfill_id: str, *, at_most: timedelta, on_look: Callable[[Backfill], None] = lambda _: None) -> Backfill:
+        """The backfill once all its runs have succeeded.
+
+        Raises:
+            DagsterError: one failed, it was cancelled, or it took longer than `at_most`.
+        """
+
+        def look() -> Backfill:
+            backfill = self.backfill(backfill_id)
+            on_look(backfill)
+            return backfill
+
+        done = until(look, lambda b: b.finished, at_most=at_most, what=f"backfill {backfill_id}", every_s=2.0)
+        if done.status not in ("COMPLETED", "COMPLETED_SUCCESS"):
+            failed = [run.id for run in done.runs if run.status != "SUCCESS"]
+            why = "\n".join([*([done.error] if done.error else []), *(f"run {run_id}: {self.failures(run_id)}" for run_id in failed)])
+            raise DagsterError(f"backfill {backfill_id} ended as {done.status}:\n{why}", hint="the same command goes on where it ended")
+        return done
+
+    def unhealthy_daemons(self) -> list[str]:
+        """Of the daemons the instance needs, those that give no sign of life."""
+        daemons = self._ask(_DAEMONS, {})["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return [daemon["daemonType"].lower() for daemon in daemons if daemon["required"] and not daemon["healthy"]]
+
+    def start_sensor(self, sensor: str) -> None:
+        """Let a sensor look that does not by default."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": sensor}
+        answer = self._ask(_START_SENSOR, {"selector": selector})["startSensor"]
+        if answer["__typename"] != "Sensor":
+            raise DagsterError(f"sensor '{sensor}' was not started: {answer}")
 
     def run(self, run_id: str) -> Run:
         """A run by id."""
@@ -150,13 +259,13 @@ class Control:
         return data
 
 
-def until(look: Callable[[], T], is_so: Callable[[T], bool], *, at_most: timedelta, what: str) -> T:
-    """What `look` gives, asked twice a second, once `is_so` of it.
+def until(look: Callable[[], T], is_so: Callable[[T], bool], *, at_most: timedelta, what: str, every_s: float = 0.5) -> T:
+    """What `look` gives, asked every so many seconds, once `is_so` of it.
 
     Raises:
         DagsterError: that took longer than `at_most`.
     """
-    retrying = Retrying(stop=stop_after_delay(at_most), wait=wait_fixed(0.5), retry=retry_if_not_result(is_so))
+    retrying = Retrying(stop=stop_after_delay(at_most), wait=wait_fixed(every_s), retry=retry_if_not_result(is_so))
     try:
         return retrying(look)
     except RetryError:

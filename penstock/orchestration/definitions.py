@@ -12,11 +12,12 @@ from penstock.orchestration.assets import contract_check, external_source, featu
 from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import WAITING, publish_sensor
+from penstock.orchestration.repair_sensor import repair_sensor
 from penstock.orchestration.training import training_asset, training_key
 from penstock.orchestration.upkeep import compact_job, schedules, ship_job
 from penstock.store import Store, open
 
-PUBLISH_JOB, REFRESH_JOB = "publish_online", "refresh"
+PUBLISH_JOB, REFRESH_JOB, REPAIR_JOB = "publish_online", "refresh", "repair"
 
 
 def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str = "feature_assets") -> dg.Definitions:
@@ -32,10 +33,11 @@ def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str =
         # Partitioned checks are in preview; penstock/orchestration/evaluations.py says what we rely on.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         warnings.simplefilter("ignore", dg.BetaWarning)
-        return _definitions(store, ingest)
+        return definitions_of(store, ingest)
 
 
-def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
+def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
+    """Assets, checks, jobs, schedules and sensors of an open project."""
     if not store.project.views:
         return dg.Definitions()  # a new project: nothing to run yet
     partitions = daily_partitions(store.settings)
@@ -54,11 +56,12 @@ def _definitions(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
             *[dg.define_asset_job(f"training_{s.name}", selection=[training_key(s)]) for s in store.project.services],
             dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
+            dg.define_asset_job(REPAIR_JOB, selection=dg.AssetSelection.assets(*features)),
             compact_job(store),
             ship_job(store),
         ],
         schedules=[_refresh_schedule(store, ingested), *schedules(store)],
-        sensors=[publish_sensor(store, PUBLISH_JOB, REFRESH_JOB), health_sensor(store)],
+        sensors=[publish_sensor(store, PUBLISH_JOB, REFRESH_JOB), repair_sensor(store, REPAIR_JOB, REFRESH_JOB), health_sensor(store)],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )
 

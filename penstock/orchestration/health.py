@@ -1,7 +1,7 @@
-"""Alarms in the UI: is a view fresh, and is all of it computed by today's code?
+"""Alarms in the UI: is a view fresh, and is all of it computed by today's code and from the newest source rows?
 
-`freshness` stands on the online asset and runs after each publication, `code_version` on the feature asset and
-runs after each computation. Time passes between runs and code changes without one, so a sensor judges both
+`freshness` stands on the online asset and runs after each publication, `code_version` and `source_data` on the feature asset
+and run after each computation. Time passes between runs and code changes without one, so a sensor judges both
 every minute, and reports what has changed since it last did.
 """
 
@@ -16,10 +16,11 @@ from penstock.contract.view import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
 from penstock.orchestration.assets import feature_key, online_key
+from penstock.publication.repair import RepairPlan
 from penstock.quality.freshness import computed_by_other_code, freshness
 from penstock.store import Store
 
-FRESHNESS, CODE_VERSION = "freshness", "code_version"
+FRESHNESS, CODE_VERSION, SOURCE_DATA = "freshness", "code_version", "source_data"
 _EVERY_S = 60
 
 
@@ -41,6 +42,17 @@ def judge_code_version(store: Store, view: FeatureView) -> dg.AssetCheckEvaluati
     return _evaluation(feature_key(view), CODE_VERSION, not days, metadata)
 
 
+def judge_source_data(view: FeatureView, repairs: RepairPlan) -> dg.AssetCheckEvaluation:
+    """Whether every day of a view was computed from the source rows there are now."""
+    days = repairs.days(view)
+    metadata: dict[str, Any] = {"days_of_other_source_rows": len(days)}
+    if days:
+        waiting = sorted(set(days) - set(repairs.days(view, automatic_only=True)))
+        metadata |= {"first": days[0].isoformat(), "last": days[-1].isoformat(), "not_repaired_unasked": len(waiting)}
+        metadata |= {"what_to_do": "penstock repair run" if waiting else "nothing: the repair sensor computes them"}
+    return _evaluation(feature_key(view), SOURCE_DATA, not days, metadata)
+
+
 def _evaluation(key: dg.AssetKey, check: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(
         asset_key=key, check_name=check, passed=passed, metadata=metadata, severity=dg.AssetCheckSeverity.WARN, blocking=False
@@ -52,7 +64,7 @@ def _result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
 
 
 def health_checks(store: Store, view: FeatureView) -> list[dg.AssetChecksDefinition]:
-    """The two checks of a view."""
+    """The checks of a view that nothing waits for."""
 
     @dg.asset_check(asset=online_key(view), name=FRESHNESS, description="what is online is complete to within the view's freshness SLA")
     def fresh() -> dg.AssetCheckResult:
@@ -62,7 +74,11 @@ def health_checks(store: Store, view: FeatureView) -> list[dg.AssetChecksDefinit
     def code() -> dg.AssetCheckResult:
         return _result(judge_code_version(store, view))
 
-    return [fresh, code]
+    @dg.asset_check(asset=feature_key(view), name=SOURCE_DATA, description="every day was computed from the source rows there are now")
+    def data() -> dg.AssetCheckResult:
+        return _result(judge_source_data(view, store.repair_plan()))
+
+    return [fresh, code, data]
 
 
 def health_sensor(store: Store) -> dg.SensorDefinition:
@@ -72,7 +88,7 @@ def health_sensor(store: Store) -> dg.SensorDefinition:
         name="health",
         minimum_interval_seconds=_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="says which views are late, and which were computed by older code",
+        description="says which views are late, and which were computed by older code or from older source rows",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         judged = list(_judge_all(store, store.project.views))
@@ -85,11 +101,13 @@ def health_sensor(store: Store) -> dg.SensorDefinition:
 
 
 def _judge_all(store: Store, views: Sequence[FeatureView]) -> Iterator[dg.AssetCheckEvaluation]:
+    repairs = store.repair_plan()
     for view in views:
         if store.online(view):  # a view that was never published is not late, it is not there
             yield judge_freshness(store, view)
         if store.lake.version(feature_table(view)) is not None:
             yield judge_code_version(store, view)
+            yield judge_source_data(view, repairs)
 
 
 def changed(judged: Sequence[dg.AssetCheckEvaluation], cursor: str | None, now: datetime) -> tuple[list[dg.AssetCheckEvaluation], str]:

@@ -22,7 +22,7 @@ RUNS_PER_LOOK = 10
 LONGEST_WAIT_S = 300
 LONGEST_WAIT_FOR_THE_REST_S = 120
 WAITING = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING]
-_UNFINISHED = [*WAITING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+UNFINISHED = [*WAITING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _NOT_WAITING = "not waiting"  # an empty cursor would leave the one before it
 
 
@@ -49,19 +49,14 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
         def skip(why: str, cursor: str = _NOT_WAITING) -> dg.SensorResult:
             return dg.SensorResult(skip_reason=_sentences(why, held), cursor=cursor)
 
-        if context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED), limit=1):
+        if context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED), limit=1):
             return skip("a publication is running")
-        ended = [
-            (record.dagster_run.status is dg.DagsterRunStatus.FAILURE, record.end_time or 0.0)
-            for record in context.instance.get_run_records(dg.RunsFilter(job_name=job), limit=20)
-        ]
-        failures, not_before = wait_after_failures(ended, store.settings.dagster.publish_every_s)
-        if time.time() < not_before:  # the machine's time, in which Dagster tells when runs ended
-            again = f"{datetime.fromtimestamp(not_before, UTC):%H:%M:%S} UTC"
-            return skip(f"the last {failures} publication(s) failed; tried again at {again}")
+        waits = why_wait(context.instance, job, "publication", store.settings.dagster.publish_every_s)
+        if waits is not None:
+            return skip(waits)
         requests = [
             dg.RunRequest(tags=range_tags(first, last), asset_selection=[online_key(view) for view in views])
-            for (first, last), views in shared_ranges(found).items()
+            for (first, last), views in shared_ranges({view: due.ready for view, due in found.items()}).items()
         ][:RUNS_PER_LOOK]
         if not requests:
             return skip("all that is committed is online")
@@ -80,6 +75,18 @@ def is_computing(instance: dg.DagsterInstance, refresh_job: str) -> bool:
     return any(run.job_name == refresh_job or any(is_feature(key) for key in run.asset_selection or ()) for run in at_work)
 
 
+def why_wait(instance: dg.DagsterInstance, job: str, what: str, every_s: int) -> str | None:
+    """Why not to start a job now: its newest runs failed, and it is tried ever more seldom; None: go on."""
+    ended = [
+        (record.dagster_run.status is dg.DagsterRunStatus.FAILURE, record.end_time or 0.0)
+        for record in instance.get_run_records(dg.RunsFilter(job_name=job), limit=20)
+    ]
+    failures, not_before = wait_after_failures(ended, every_s)
+    if time.time() >= not_before:  # the machine's time, in which Dagster tells when runs ended
+        return None
+    return f"the last {failures} {what}(s) failed; tried again at {datetime.fromtimestamp(not_before, UTC):%H:%M:%S} UTC"
+
+
 def wait_after_failures(ended: Iterable[tuple[bool, float]], every_s: int) -> tuple[int, float]:
     """How many of the newest runs failed in a row, and before which time (epoch seconds) not to try again.
 
@@ -93,11 +100,11 @@ def wait_after_failures(ended: Iterable[tuple[bool, float]], every_s: int) -> tu
     return len(failed), failed[0][1] + min(every_s * 2 ** len(failed), LONGEST_WAIT_S)
 
 
-def shared_ranges(found: Mapping[FeatureView, Due]) -> dict[tuple[date, date], list[FeatureView]]:
-    """Ranges of days that are due → the views that are due for just these; oldest first. A run costs a JVM."""
+def shared_ranges(wanted: Mapping[FeatureView, Iterable[date]]) -> dict[tuple[date, date], list[FeatureView]]:
+    """Ranges of days that views want → the views that want just these; oldest first. A run costs a JVM."""
     ranges: dict[tuple[date, date], list[FeatureView]] = {}
-    for view, due in found.items():
-        for days in contiguous(due.ready):
+    for view, of_view in wanted.items():
+        for days in contiguous(of_view):
             ranges.setdefault(days, []).append(view)
     return dict(sorted(ranges.items()))
 

@@ -101,7 +101,7 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
     shop = Shop(tmp_path)
     first = (datetime.now(UTC) - timedelta(days=7)).date().isoformat()
     with shop.running() as (control, url, key):
-        assert "spending@1" in shop.penstock("backfill", "spending", "--first", first)
+        assert "spending@1: 8 day(s) computed" in shop.penstock("backfill", "spending", first)
         until(
             lambda: [run.status for run in control.runs_of("publish_online")], lambda s: "SUCCESS" in s, at_most=AT_MOST, what="publication"
         )
@@ -112,6 +112,16 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
         assert all(line.split()[1] == "PRESENT" for line in answer.values())
         # c1's orders of the last 7 days: every seventh hour one, so 24 of 168 hours; the newest is an hour old
         assert 23 <= int(answer["spending__orders_7d"].split()[0]) <= 24
+        assert "is computed by today's code and from the newest source rows" in shop.penstock("backfill", "spending", first)
+        shop.python(CORRECTION)
+        # The sensor finds the correction and computes what it reaches; what changed is published: nobody is asked.
+        until(lambda: answers(shop, ask), lambda now: now["spending__amount_sum_7d"] > 1000.0, at_most=AT_MOST, what="the repair")
+        told = json.loads(shop.penstock("status", "--json"))
+        assert told["problems"] == []
+        assert {(one["state"], one["stale_by_code"]) for one in told["partitions"]} == {("published", False)}
+        assert len(told["partitions"]) == 8
+        assert "■■■■■■■■" in shop.penstock("status")
+        assert shop.penstock("repair", "plan").strip() == "every computed partition is of the newest source rows"
     assert "c1" in shop.python(shop.look)
     query = "SELECT customer, event_time, amount AS label FROM {orders}"
     built = shop.penstock("training-set", "build", "baskets", "--service", "basket", "--split", "hash:0.2:customer", "--query", query)
@@ -126,6 +136,20 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
     )
     assert "Cassandra" in doctor.stdout
     assert SECRET not in shown + doctor.stdout + doctor.stderr + repr(load_settings(shop.folder))
+
+
+CORRECTION = """
+import pandas as pd
+orders = pd.read_parquet("data/orders.parquet")
+orders.loc[orders.customer == "c1", "amount"] *= 100
+orders.to_parquet("data/orders.parquet")
+"""
+
+
+def answers(shop: Shop, ask: str) -> dict[str, float]:
+    """Feature → value, as the quickstart asks for them."""
+    lines = (line.split(" ")[:2] for line in shop.python(ask).splitlines())
+    return {name: float(value) for name, value in lines}
 
 
 def files_that_hold(folder: Path, secret: str) -> list[str]:

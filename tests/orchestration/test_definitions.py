@@ -146,8 +146,15 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     assert "all that is committed is online" in held.skip_message
     assert f"held back: {VIEW}@1 {keys[1]}: arr_delay_min_mean" in held.skip_message
 
+    assert bad.tick("repair").skip_message == "every computed day is of the newest source rows"
     assert project.materialize(SOURCE, first=TODAY - DAY, last=TODAY).success
+    (repair,) = project.tick("repair").run_requests
+    assert repair.tags == {**repair.tags, **range_tags(days[1], days[2])}  # what mended rows reach, refused days too
+    assert repair.asset_selection == [FEATURES]
+    with bad.refreshing(dg.DagsterRunStatus.STARTED):
+        assert project.tick("repair").skip_message == "features are being computed"
     assert project.materialize(FEATURES, first=days[1], last=days[2]).success
+    assert not project.tick("repair").run_requests
     assert project.verdicts(keys) == dict.fromkeys(keys, succeeded)
     (mended,) = project.tick().run_requests
     assert mended.tags == {**mended.tags, **range_tags(days[1], days[2])}
@@ -158,8 +165,9 @@ def test_the_sensor_releases_good_days_holds_back_a_bad_one_and_publishes_it_onc
     assert project.tick().skip_message == "all that is committed is online"
     assert project.alarm(ONLINE, "freshness") is True
     assert project.alarm(FEATURES, "code_version") is True
+    assert project.alarm(FEATURES, "source_data") is True
     said = project.tick("health")
-    assert (said.skip_message, len(said.asset_events)) == ("all is well", 2)
+    assert (said.skip_message, len(said.asset_events)) == ("all is well", 3)
 
 
 def test_a_refresh_is_not_asked_for_while_another_waits(project: Project) -> None:

@@ -1,0 +1,103 @@
+"""`penstock repair`: which partitions late and corrected source rows reach, and computing these again."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+import penstock
+from penstock.cli.following import compute_days, running_instance
+from penstock.cli.screen import err, out, print_whole
+from penstock.contract import FeatureView
+from penstock.offline.lake import feature_table
+from penstock.offline.logs import attempts
+from penstock.publication.due import contiguous
+from penstock.publication.repair import RepairPlan
+from penstock.store import Store
+
+cli = typer.Typer(no_args_is_help=True, help="Partitions that late and corrected source rows reach.")
+Views = Annotated[list[str] | None, typer.Argument(help="feature views, as `name` or `name@version`; default: all")]
+
+
+@cli.command()
+def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", help="as JSON, a partition each")] = False) -> None:
+    """Look at the newest commits of the sources, and say which partitions they reach. Nothing is computed."""
+    store = penstock.open()
+    wanted, repairs = _wanted(store, views), store.repair_plan()
+    if as_json:
+        mine = {(view.name, view.version) for view in wanted}
+        stale = [one for one in repairs.stale if (one.view, one.version) in mine]
+        out.print_json(msgspec.json.encode(msgspec.structs.replace(repairs, stale=stale)).decode())
+        return
+    _warn(repairs)
+    if not any(repairs.days(view) for view in wanted):
+        out.print("every computed partition is of the newest source rows")
+        return
+    table = Table("feature view", "days", "partitions", "because of", "repaired")
+    for view in wanted:
+        automatic = set(repairs.days(view, automatic_only=True))
+        for first, last in contiguous(repairs.days(view)):
+            of = [one for one in repairs.stale if (one.view, one.version) == (view.name, view.version) and first <= one.partition <= last]
+            own = sum(one.partition in automatic for one in of)
+            unasked = (
+                "by the sensor"
+                if own == len(of)
+                else "by `penstock repair run`"
+                if not own
+                else f"{own} by the sensor, the rest by `penstock repair run`"
+            )
+            table.add_row(
+                view.ref, f"{first}" if first == last else f"{first} to {last}", str(len(of)), _because(one.because for one in of), unasked
+            )
+    print_whole(table)
+    out.print("late or corrected: " + "; ".join(f"{_rows(rows)} of {source}" for source, rows in repairs.late_rows.items()))
+
+
+@cli.command()
+def run(views: Views = None) -> None:
+    """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor."""
+    store = penstock.open()
+    wanted, repairs = _wanted(store, views), store.repair_plan()
+    _warn(repairs)
+    days: dict[FeatureView, Sequence[date]] = {view: repairs.days(view) for view in wanted if repairs.days(view)}
+    if not days:
+        out.print("every computed partition is of the newest source rows")
+        return
+    before = {view: max((entry.attempt for entry in attempts(store.lake, feature_table(view))), default=0) for view in days}
+    with running_instance(store) as control:
+        compute_days(store, control, days, "penstock repair")
+    _tell(store, days, before)
+
+
+def _wanted(store: Store, names: list[str] | None) -> list[FeatureView]:
+    return [store.project.view(name) for name in names] if names else list(store.project.views)
+
+
+def _warn(repairs: RepairPlan) -> None:
+    for source, why in repairs.unread.items():
+        err.print(f"source '{source}' cannot be looked at: {why}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _because(all_of: object) -> str:
+    most: dict[str, int] = {}
+    for because in all_of:  # type: ignore[attr-defined]
+        for source, rows in because.items():
+            most[source] = -1 if rows < 0 or most.get(source, 0) < 0 else max(rows, most.get(source, 0))
+    return ", ".join(f"{source} ({_rows(rows)})" for source, rows in most.items())
+
+
+def _rows(rows: int) -> str:
+    return "rows unknown" if rows < 0 else f"{rows:,} row(s)"
+
+
+def _tell(store: Store, days: Mapping[FeatureView, Sequence[date]], before: Mapping[FeatureView, int]) -> None:
+    for view, of_view in days.items():
+        new = [entry for entry in attempts(store.lake, feature_table(view)) if entry.attempt > before[view] and entry.partition in of_view]
+        changed, retracted = sum(max(entry.changed, 0) for entry in new), sum(max(entry.retracted, 0) for entry in new)
+        held = "".join(f"\n  held back {day}: {why}" for day, why in store.due(view).held.items() if day in of_view)
+        out.print(
+            f"{view.ref}: {len(of_view)} partition(s) repaired, {changed} row(s) changed, {retracted} of them retracted{held}", markup=False
+        )

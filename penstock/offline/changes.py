@@ -1,0 +1,229 @@
+"""What each commit changed in a source: which rows came, went or are others, by day. No JVM.
+
+    commit ──► its files that came and went, or its change data ──► rows on one side only ──► by day, with their times
+
+A commit that writes the same rows into other files changed nothing. What was found is kept in `log/changes`, so a commit is
+looked at once; which days of which views it reaches is judged in `publication/repair.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from penstock.clock import MICROSECOND
+from penstock.contract.source import Source
+from penstock.offline.lake import Lake, dataset_of_files, why_not_plain
+from penstock.offline.logs import append_rows, read_rows
+from penstock.offline.sources import location, table_name, version
+
+CHANGES = "log/changes"
+COMMITS_AT_ONCE = 200  # looked at by one call: the rest waits for the next
+_ROWS_AT_ONCE = 2_000_000  # compared in memory, or those of one day if they are more
+_TIME = pa.timestamp("us", tz="UTC")
+_ALWAYS = (-(2**62), 2**62)
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Rows of one day that a commit changed: of those that came, went or are others.
+
+    Args:
+        table, version: the source's table, and its version since the commit.
+        day: of their event times, UTC; None: the commit changed nothing, or what it changed cannot be told.
+        first_event_us, last_event_us: between which event times they are.
+        first_known_us: the earliest of their available times.
+        rows: how many; -1: it cannot be told, all rows may have changed.
+    """
+
+    table: str
+    version: int
+    day: date | None
+    first_event_us: int
+    last_event_us: int
+    first_known_us: int
+    rows: int
+
+
+_SCHEMA = pa.schema(
+    [
+        ("table", pa.string()),
+        ("version", pa.int64()),
+        ("day", pa.date32()),
+        ("first_event_us", pa.int64()),
+        ("last_event_us", pa.int64()),
+        ("first_known_us", pa.int64()),
+        ("rows", pa.int64()),
+    ]
+)
+
+
+def note_changes(lake: Lake, source: Source, since: int) -> int:
+    """Look at the commits of a source that were not looked at yet, and keep what they changed.
+
+    Args:
+        lake, source: a Delta table, ours or external.
+        since: the version to start after, where none of its commits were looked at.
+
+    Returns:
+        The version up to which its commits have been looked at now; at most `COMMITS_AT_ONCE` further than before.
+
+    Raises:
+        SourceError: there is no such table.
+    """
+    table, newest = table_name(source), version(lake, source)
+    seen = max((row["version"] for row in read_rows(lake, CHANGES, pc.field("table") == table)), default=since)
+    last = min(newest, seen + COMMITS_AT_ONCE)
+    if last <= seen:
+        return seen
+    found = list(_of_commits(lake, source, seen, last))
+    if not found or found[-1].version != last:
+        found.append(_nothing(table, last))
+    append_rows(lake, CHANGES, pa.Table.from_pylist([msgspec.structs.asdict(change) for change in found], schema=_SCHEMA))
+    return last
+
+
+def changes(lake: Lake, source: Source, after: int) -> list[Change]:
+    """What was found of the commits of a source after a version, sorted."""
+    where = (pc.field("table") == table_name(source)) & (pc.field("version") > after) & (pc.field("rows") != 0)
+    return sorted({Change(**row) for row in read_rows(lake, CHANGES, where)})
+
+
+def _nothing(table: str, at: int) -> Change:
+    return Change(table=table, version=at, day=None, first_event_us=0, last_event_us=0, first_known_us=0, rows=0)
+
+
+def anything(table: str, at: int) -> Change:
+    """What is to be thought of a version of which it cannot be told what it changed: any row may be another."""
+    first, last = _ALWAYS
+    return Change(table=table, version=at, day=None, first_event_us=first, last_event_us=last, first_known_us=first, rows=-1)
+
+
+def _of_commits(lake: Lake, source: Source, seen: int, last: int) -> Iterator[Change]:
+    table, before = table_name(source), _opened(lake, source, seen)
+    files = None if before is None else _files(before)
+    for at in range(seen + 1, last + 1):
+        after = _opened(lake, source, at)
+        had, files = files, None if after is None else _files(after)
+        if had is None or files is None or after is None or why_not_plain(after) is not None:
+            yield anything(table, at)
+            continue
+        came = [file for path, file in files.items() if path not in had]
+        went = [file for path, file in had.items() if path not in files]
+        if not came and not went:
+            continue
+        try:
+            yield from _summed(table, at, _changed(after, source, came, went))
+        except (FileNotFoundError, pa.ArrowInvalid, KeyError):  # removed since, or no longer as declared
+            yield anything(table, at)
+
+
+def _opened(lake: Lake, source: Source, at: int) -> DeltaTable | None:
+    """A source's table at a version; None: its log no longer goes back so far."""
+    try:
+        return DeltaTable(location(lake, source), version=at)
+    except DeltaError:
+        return None
+
+
+def _files(table: DeltaTable) -> dict[str, dict[str, Any]]:
+    return {file["path"]: file for file in pa.table(table.get_add_actions(flatten=True)).to_pylist()}
+
+
+def _changed(table: DeltaTable, source: Source, came: Sequence[Any], went: Sequence[Any]) -> Iterator[pa.Table]:
+    """The declared columns of the rows that a commit changed, in pieces, with `_event`, `_known` and `_sign`: how many more (or,
+    negative, fewer) of them there are."""
+    added = dataset_of_files(table, came)
+    if not went:  # nothing to compare with: only the times are needed
+        for batch in added.to_batches(columns=_times(source)):
+            yield _with_times(source, pa.Table.from_batches([batch]), 1)
+        return
+    if table.metadata().configuration.get("delta.enableChangeDataFeed") == "true":
+        yield _net(source, [_fed(table, source)])
+        return
+    removed = dataset_of_files(table, went)
+    for piece in _pieces(source, [added, removed]):
+        yield _net(
+            source,
+            [
+                _with_times(source, data.to_table(columns=list(source.schema), filter=piece), sign)
+                for data, sign in ((added, 1), (removed, -1))
+            ],
+        )
+
+
+def _fed(table: DeltaTable, source: Source) -> pa.Table:
+    at = table.version()
+    rows = pa.table(table.load_cdf(starting_version=at, ending_version=at, columns=[*source.schema, "_change_type"]))
+    rows = rows.cast(pa.schema([pa.field(f.name, pa.string() if f.type == pa.string_view() else f.type) for f in rows.schema]))
+    gone = pc.is_in(rows["_change_type"], pa.array(["delete", "update_preimage"]))
+    return _with_times(source, rows.select(list(source.schema)), pc.if_else(gone, -1, 1))
+
+
+def _net(source: Source, tables: Sequence[pa.Table]) -> pa.Table:
+    """Signed rows, equal ones as one: those that cancel each other out are left out."""
+    rows = pa.concat_tables([table.cast(tables[0].schema) for table in tables])
+    counted = rows.group_by([*source.schema, "_event", "_known"]).aggregate([("_sign", "sum")]).rename_columns({"_sign_sum": "_sign"})
+    return counted.filter(pc.not_equal(counted["_sign"], 0))
+
+
+def _times(source: Source) -> list[str]:
+    return list(dict.fromkeys([source.event_time, source.availability.column or source.event_time]))
+
+
+def _with_times(source: Source, rows: pa.Table, sign: Any) -> pa.Table:
+    event = _micros(rows[source.event_time])
+    rule = source.availability
+    known = pc.add(event, rule.at_most // MICROSECOND) if rule.column is None else _micros(rows[rule.column])
+    signs = pa.array([sign] * rows.num_rows, pa.int64()) if isinstance(sign, int) else sign.cast(pa.int64())
+    rows = rows.append_column("_event", event).append_column("_known", known).append_column("_sign", signs)
+    return rows.filter(pc.and_(event.is_valid(), known.is_valid()))  # rows that lack either are no facts yet
+
+
+def _micros(times: Any) -> Any:
+    return times.cast(_TIME, safe=False).cast(pa.int64())
+
+
+def _pieces(source: Source, data: Sequence[Any]) -> Iterator[Any]:
+    """Conditions on the event time that cut all rows into pieces of whole days that fit into memory."""
+    counts: dict[date, int] = {}
+    for one in data:
+        for batch in one.to_batches(columns=[source.event_time]):
+            days = batch[source.event_time].cast(_TIME, safe=False).cast(pa.date32())
+            for found in pc.value_counts(days).to_pylist():
+                if found["values"] is not None:
+                    counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
+    column, first, held = pc.field(source.event_time).cast(_TIME, safe=False).cast(pa.date32()), None, 0
+    ordered = sorted(counts)
+    for day, following in zip(ordered, [*ordered[1:], None], strict=True):
+        first, held = first or day, held + counts[day]
+        if following is None or held + counts[following] > _ROWS_AT_ONCE:
+            yield (column >= pa.scalar(first)) & (column <= pa.scalar(day))
+            first, held = None, 0
+
+
+def _summed(table: str, at: int, pieces: Iterator[pa.Table]) -> Iterator[Change]:
+    """Changed rows by the day of their event time, and, apart, by the day on which they became known."""
+    parts = []
+    for rows in pieces:
+        columns = {"_event": rows["_event"], "_known": rows["_known"], "_rows": pc.abs(rows["_sign"])}
+        columns |= {name: rows[of].cast(_TIME).cast(pa.date32()) for name, of in (("_day", "_event"), ("_known_day", "_known"))}
+        wanted = [("_event", "min"), ("_event", "max"), ("_known", "min"), ("_rows", "sum")]
+        parts.append(pa.table(columns).group_by(["_day", "_known_day"]).aggregate(wanted))
+    if not parts:
+        return
+    whole = pa.concat_tables(parts).group_by(["_day", "_known_day"])
+    for row in whole.aggregate([("_event_min", "min"), ("_event_max", "max"), ("_known_min", "min"), ("_rows_sum", "sum")]).to_pylist():
+        yield Change(
+            table=table,
+            version=at,
+            day=row["_day"],
+            first_event_us=row["_event_min_min"],
+            last_event_us=row["_event_max_max"],
+            first_known_us=row["_known_min_min"],
+            rows=row["_rows_sum_sum"],
+        )
