@@ -17,7 +17,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros, to_micros
-from penstock.offline.lake import RETENTION, Lake
+from penstock.offline.lake import RETENTION, Lake, dataset_of
 from penstock.online.ledger import Publication
 from penstock.registry.marks import Mark, joined
 
@@ -234,7 +234,7 @@ def _append(lake: Lake, table: str, rows: pa.Table) -> None:
 
 def _read(lake: Lake, table: str, where: Any, at: int | None) -> list[dict[str, Any]]:
     try:
-        dataset = lake.dataset(table, at)
+        dataset = lake.dataset(table) if at is None else dataset_of(lake.open_version(table, at))
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()
