@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
+# Two processes, each with a JVM and a node of its own: tests wait for those as often as they compute. A file stays in one, for its
+# fixtures; the order is as it stands in, in which what takes longest (acceptance, faults) comes early.
+REAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check bench-backfill bench-pit bench-publish bench-serving bench-windows clean lock
+.PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-serving bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,17 +32,24 @@ dev: $(READY) ## leave it running: Dagster UI, gateway, live flights; Ctrl-C sto
 	@$(BIN)/penstock dev
 
 test: check ## every promise at small counts, on real Spark, Delta, Cassandra and Dagster
-	@$(BIN)/python -m pytest tests -m real
+	@$(BIN)/python -m pytest tests -m real $(REAL)
 
 soak: check ## the same tests at full counts: 10 + 10 killed runs (about half an hour)
-	@PENSTOCK_KILLS=10 $(BIN)/python -m pytest tests -m real
+	@PENSTOCK_KILLS=10 $(BIN)/python -m pytest tests -m real $(REAL)
 
 check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+	@$(MAKE) --no-print-directory --jobs=2 types layers unit
+
+types: $(READY)
 	@$(BIN)/mypy --no-error-summary
+
+layers: $(READY)
 	@$(BIN)/lint-imports --no-cache > $(VENV)/layers.txt || { cat $(VENV)/layers.txt; exit 1; }
-	@$(BIN)/python -m pytest tests -m "not real"
+
+unit: $(READY)
+	@$(BIN)/python -m pytest tests -m "not real" -n 2 --dist worksteal
 
 bench-backfill: $(READY) ## a year of the flight views as one run, beside the bare computation and an empty run
 	@$(BIN)/python -m benchmarks.backfill.run

@@ -1,5 +1,6 @@
 """One Spark session and one Cassandra node for all tests."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +21,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The project's settings with everything it writes in a temporary folder."""
     folder = tmp_path_factory.mktemp("project")
     base = load_settings(ROOT)
+    port = 19142 + 10 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # processes of one run have a node each
     return base.model_copy(
         update={
             "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
-            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": 19142, "keyspace": "penstock_test"}),
+            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": port, "keyspace": "penstock_test"}),
             "dagster": base.dagster.model_copy(update={"home": str(folder / "dagster")}),
         }
     )

@@ -8,15 +8,17 @@ from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 import penstock
 from penstock.as_of import Mode
 from penstock.cli.screen import err, out, print_whole
 from penstock.clock import parse_instant
-from penstock.errors import SpineError, TrainingSetError
+from penstock.errors import SourceError, SpineError, TrainingSetError
 from penstock.training_set.leakage_report import leakage_page
 from penstock.training_set.manifest import Manifest
+from penstock.training_set.stale import Since
 
 cli = typer.Typer(no_args_is_help=True, help="Training sets: a spine joined with a service's features, point-in-time.")
 _QUERY = "SQL of the rows to enrich, or @FILE or - to read it; {source} stands for a source's table"
@@ -77,23 +79,37 @@ def build(
 
 @cli.command("list")
 def list_(name: Annotated[str | None, typer.Argument(help="the training set's name; default: all")] = None) -> None:
-    """The builds of a training set, oldest first."""
-    found = penstock.open().training_set.list(name)
+    """The builds of a training set, oldest first, and what of their inputs was corrected or invalidated since."""
+    store = penstock.open()
+    found = store.training_set.list(name)
     if not found:
         what = f"no training set '{name}'" if name else "no training set"
         raise SpineError(f"{what} in the lake", hint="build it: penstock training-set build --help")
-    titles = ("name", "id", "mode", "rows", "service", "contract", "split", "content")
+    titles = ("name", "id", "mode", "rows", "service", "contract", "split", "content", "stale")
     table = Table(*[Column(title, overflow="fold") for title in titles], box=None)
+    since = Since(store.lake)
     for one in found:
-        table.add_row(one.name, one.id, one.mode, f"{one.rows:,}", one.service, one.contract, one.split or "-", one.content)
+        stale = _stale(since, one)
+        table.add_row(one.name, one.id, one.mode, f"{one.rows:,}", one.service, one.contract, one.split or "-", one.content, escape(stale))
     out.print(table)
 
 
 @cli.command()
-def show(name: Name, build: Build = None) -> None:
-    """The columns of a training set and what their values are like."""
-    loaded = penstock.open().training_set.load(name, build)
+def show(
+    name: Name,
+    build: Build = None,
+    as_json: Annotated[bool, typer.Option("--json", help="all of it, the manifest too, as JSON")] = False,
+) -> None:
+    """The columns of a training set, what their values are like, and what of its inputs was corrected or invalidated since."""
+    store = penstock.open()
+    loaded = store.training_set.load(name, build)
+    if as_json:
+        stale = store.training_set.stale(name, loaded.manifest.id)
+        whole = {"manifest": loaded.manifest, "stale": stale, "statistics": loaded.statistics()}
+        out.print_json(msgspec.json.encode(whole).decode())
+        return
     out.print(_about(loaded.manifest), markup=False, soft_wrap=True)
+    out.print(_stale_in_full(Since(store.lake), loaded.manifest), markup=False, soft_wrap=True, end="")
     table = _numbers("column", "nulls", "distinct", "mean", "std", "min", "median", "max")
     for column, found in loaded.statistics().items():
         distinct = "-" if found.distinct_values is None else f"{found.distinct_values:,}"
@@ -166,6 +182,26 @@ def _about(manifest: Manifest) -> str:
     lines = [f"{manifest.name} {manifest.id}: {rows}, mode {manifest.mode}, service {manifest.service}"]
     lines += [f"  left out: {rows:,} ({reason})" for reason, rows in manifest.excluded.items()]
     return "\n".join(lines)
+
+
+def _stale(since: Since, manifest: Manifest) -> str:
+    try:
+        return "; ".join(map(str, since.stale(manifest)))
+    except SourceError as error:  # of one set; the others are listed all the same
+        return f"not known: {error.message}"
+
+
+def _stale_in_full(since: Since, manifest: Manifest) -> str:
+    try:
+        found = since.stale(manifest)
+    except SourceError as error:
+        return f"  stale: not known: {error.message}\n"
+    lines = []
+    for one in found:
+        by = f"{'runs' if one.what == 'corrected' else 'marks'} {', '.join(one.by)}"
+        rows = f"{one.rows:,} row(s) of {one.attempts:,} attempt(s)"
+        lines.append(f"  stale: {one}: {rows} of {one.view}@{one.version}, {by}; on {', '.join(map(str, one.days))}\n")
+    return "".join(lines)
 
 
 def _text(query: str) -> str:

@@ -17,7 +17,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros, to_micros
-from penstock.offline.lake import RETENTION, Lake
+from penstock.offline.lake import RETENTION, Lake, dataset_of
 from penstock.online.ledger import Publication
 from penstock.registry.marks import Mark, joined
 
@@ -236,7 +236,7 @@ def append_rows(lake: Lake, table: str, rows: pa.Table) -> None:
 def read_rows(lake: Lake, table: str, where: Any, at: int | None = None) -> list[dict[str, Any]]:
     """The rows of a log that meet a condition, as it was at a version, or is now; none: it is not there yet."""
     try:
-        dataset = lake.dataset(table, at)
+        dataset = lake.dataset(table) if at is None else dataset_of(lake.open_version(table, at))
     except TableNotFoundError:
         return []
     rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()

@@ -18,6 +18,7 @@ from penstock.training_set.loaded import TrainingSet
 from penstock.training_set.manifest import Manifest, find_manifest, manifests
 from penstock.training_set.pins import Finding, verify
 from penstock.training_set.rebuild import Rebuilt, pinned_joins, rebuild
+from penstock.training_set.stale import Since, Stale
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,10 @@ class TrainingSets:
             TrainingSetError: it is not equal; names what is not as it was.
         """
         return rebuild(self.lake, find_manifest(self.lake, name, build), self.project, self.resources)
+
+    def stale(self, name: str, build: str | None = None) -> Sequence[Stale]:
+        """What was corrected or invalidated, since it was built, of what a build, or the newest, read; nothing: nothing.
+
+        Nothing is altered: the set stays as it is and can be made again as it was; build another for what is true now.
+        """
+        return Since(self.lake).stale(find_manifest(self.lake, name, build))

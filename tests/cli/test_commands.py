@@ -5,9 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from penstock.clock import FixedClock
+from penstock.contract import FeatureService
+from penstock.offline.lake import Lake
+from penstock.point_in_time.joined import Resources
+from penstock.point_in_time.spine import table_rows
+from penstock.registry.project import Project
+from penstock.training_set.sets import TrainingSets
 from tests.docs.test_quickstart import ROOT, blocks
+from tests.point_in_time.tables import CREATED, DAY, HOUR, a_view, write_rows
 
 PUBLISH = """
 import penstock
@@ -91,6 +100,26 @@ def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[st
     assert code == 1
     assert message.startswith(f"error: {said}"), message
     assert "Traceback" not in message
+
+
+def test_of_training_sets_it_is_told_what_was_corrected_since(shop: Shop) -> None:
+    lake, clock = Lake(str(shop.folder / "var" / "lake")), FixedClock(CREATED + HOUR)
+    view = a_view()
+    write_rows(lake, view, [{"user": user, "at": DAY, "amount": 1.0} for user in range(3)])
+    services = (FeatureService("basket", views=[view], owner="ml"),)
+    sets = TrainingSets(lake, Project("shop", (view,), services), Resources(str, 1, 10**8), clock, table_rows, str)
+    spine = pa.table({"user": [1], "event_time": pa.array([DAY + HOUR], pa.timestamp("us", tz="UTC"))})
+    made = sets.build("told", spine, "basket", mode="assumed")
+    assert "corrected" not in shop.run("training-set", "list", "told")[1]
+    assert "stale:" not in shop.run("training-set", "show", "told")[1]
+    write_rows(lake, view, [{"user": user, "at": DAY, "amount": 2.0, "created": CREATED + 5 * HOUR} for user in range(2)])
+    # CREATED is 06:00 of the day after
+    assert "1 day of spend corrected since 2026-03-03 11:00" in " ".join(shop.run("training-set", "list", "told")[1].split())
+    said = shop.run("training-set", "show", "told")[1]
+    assert "  stale: 1 day of spend corrected since 2026-03-03 11:00: 2 row(s) of 1 attempt(s) of spend@1, runs ; on 2026-03-02\n" in said
+    whole = json.loads(shop.run("training-set", "show", "told", "--json")[1])
+    assert (whole["manifest"]["id"], whole["stale"][0]["days"], whole["stale"][0]["rows"]) == (made.id, ["2026-03-02"], 2)
+    assert whole["statistics"]["spend__amount"]["rows"] == 1
 
 
 def test_what_cannot_be_replayed_shipped_or_asked_for_says_why(shop: Shop) -> None:

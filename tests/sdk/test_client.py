@@ -250,7 +250,7 @@ def test_a_store_that_is_down_gives_defaults_or_unavailable(with_client: Callabl
         assert (row["delays__mean"].value, row["delays__mean"].status) == (0.5, "DEFAULT")
         assert (row["fleet__hubs"].value, row["fleet__hubs"].status) == (None, "ERROR")
         with pytest.raises(Unavailable, match="'load@1' allows no substitute"):
-            await ask("all_features", [UA_1])
+            await ask("all_features", [UA_1], client={"timeout_s": 2})  # it asks again until then
 
     with_client(check, store)
 
