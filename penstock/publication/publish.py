@@ -1,23 +1,22 @@
 """One publication of one view: evaluate, write, read a sample back, record.
 
-    due ──► evaluate at now ──► intent ──► write (Spark executors) ──► read a sample back ──► ledger row ──► its Delta copy
-              ▲                                                                 │
-              └───────────────── the ledger moved meanwhile ◄───────────────────┘
+    next step ──► intent ──► evaluate at now, write (Spark executors) ──► read a sample back ──► ledger row ──► its Delta copy
+        ▲                                                                         │
+        └──────────────────── the ledger moved meanwhile ◄────────────────────────┘
 
-The ledger row, written last, is what makes the attempt readable. Killed before it, each key holds its old or
-its new value, and the next run finishes what was intended: it writes the same values at the same tokens again,
-before anything newer is evaluated (ADR 0012).
+What the next step is, `next_step.py` decides; here it is done. The ledger row, written last, is what makes the attempt
+readable. Killed before it, each key holds its old or its new value, and the next run finishes what was intended: it writes
+the same values at the same tokens again, before anything newer is evaluated (ADR 0012).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
-import msgspec
 import pyarrow as pa
 from pyspark import cloudpickle
 from pyspark.errors import PySparkException
@@ -28,13 +27,15 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import AttemptEntry, attempts, copied_marks, copy_marks, copy_publications, newest, passed, publications
-from penstock.online.ledger import FIRST_GENERATION, Intent, Publication, latest, unfinished, unfinished_step
+from penstock.offline.logs import attempts, copied_marks, copy_marks, copy_publications, passed, publications
+from penstock.online.ledger import FIRST_GENERATION, Intent, Publication
 from penstock.online.store import OnlineStore, Write
 from penstock.publication.encode import Target, writes_of
-from penstock.publication.evaluate import Obeyed, readable_from, values_to_write
+from penstock.publication.evaluate import values_to_write
 from penstock.publication.held_store import HELD, Connect, with_store
+from penstock.publication.next_step import Known, next_step, recorded
 from penstock.publication.paced import Patience, paced, patiently
+from penstock.publication.readable import Obeyed
 from penstock.registry.marks import Mark, Step, of_view
 
 SAMPLE = 20  # keys read back from what each Spark task wrote
@@ -91,91 +92,109 @@ def publish(
             a key was changed 1000 times at one event time, the store belongs to another lake, or other publications
             kept moving the ledger.
     """
+    return bring_online(_SparkAndStore(spark, lake, view, generation, connect, patience_s), partitions, clock, run_id)
+
+
+class Outside(Protocol):
+    """What a publication reads and changes. A run may end within each of these, and between any two."""
+
+    def look(self) -> Known:
+        """What is known now."""
+
+    def intend(self, intent: Intent) -> None:
+        """Announce what is about to be written."""
+
+    def write(self, readable: Mapping[tuple[date, int], int], obeyed: Obeyed) -> tuple[int, int, int]:
+        """Evaluate and write; how many values were written, deleted and read back."""
+
+    def record(self, rows: Sequence[Publication], taken: Mark | None, ledger: Sequence[Publication]) -> bool:
+        """As `record_unless_moved`."""
+
+    def copy(self, ledger: Sequence[Publication], marks: Sequence[Mark]) -> None:
+        """Bring to the lake what it lacks of the ledger and the marks."""
+
+
+def bring_online(outside: Outside, partitions: Collection[date], clock: Clock, run_id: str) -> Published:
+    """Take step after step until some days are online; see `publish`. The order of what follows is what a retry relies on."""
     done, moved = Published((), 0, 0, 0), 0
-    while moved < _TRIES:
-        ledger, intent, marks = with_store(connect, partial(_begun, view=view, generation=generation, copied=copied_marks(lake)))
-        mine = [row for row in ledger if row.generation == generation]
-        entries = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
-        interrupted = unfinished(intent, mine)
-        _require_this_lake(view, [*((row.partition, row.attempt) for row in mine), *interrupted.items()], entries)
-        # What was begun is finished first, then what must not be online any more is taken back.
-        step = None if interrupted else unfinished_step(intent, marks) or _next_step(marks)
-        publishing = {} if step is not None else interrupted or _due(entries, mine, {*partitions, *_lost(lake, view, mine, generation)})
-        if not publishing and step is None:
-            copy_publications(lake, ledger)
-            copy_marks(lake, marks)
-            return done
+    known = outside.look()
+    while step := next_step(known, partitions):
         written = deleted = read_back = 0
-        online = {day: row.attempt for day, row in latest(mine).items()}
-        if step or any(e.changed != 0 and online.get(e.partition, 0) < e.attempt <= publishing.get(e.partition, 0) for e in entries):
-            rows_of_view = read_features(spark, lake, view, lake.version(feature_table(view)))
-            readable = readable_from([(e.partition, e.attempt) for e in entries if e.changed != 0], mine, publishing)
-            values = values_to_write(spark, view, rows_of_view, readable, Obeyed.of(marks, step))
+        if step.changes_values:
             # Said before it is done: whoever comes after a run that ends here writes these values at these tokens first.
-            about = None if step is None else (step[0].id, step[1])
-            begun = Intent(view=view.name, version=view.version, generation=generation, attempts=publishing, mark=about)
-            with_store(connect, lambda store, begun=begun: store.intend(begun))  # type: ignore[misc]
-            written, deleted, read_back = write_values(values, view, connect, generation, patience_s)
-        # One instant, later than any before it, whatever the Clock says: publications of a view have an order.
-        before = [*(row.readable_at_us for row in mine), *(at for _, at in Obeyed.of(marks).moments), *(m.marked_at_us for m in marks)]
-        readable_at_us = max([to_micros(clock.now()), *publishing.values(), *(at + 1 for at in before)])
-        complete_until = {(e.partition, e.attempt): e.complete_until for e in entries}
-        rows = tuple(
-            Publication(
-                view=view.name,
-                version=view.version,
-                generation=generation,
-                partition=day,
-                attempt=attempt,
-                complete_until_us=to_micros(complete_until[day, attempt]),
-                readable_at_us=readable_at_us,
-                run_id=run_id,
-                keys=written + deleted,
+            outside.intend(step.intent(known))
+            written, deleted, read_back = outside.write(step.readable, step.obeyed)
+        rows, taken = recorded(known, step, now_us=to_micros(clock.now()), run_id=run_id, keys=written + deleted)
+        if outside.record(rows, taken, known.ledger):
+            outside.copy([*known.ledger, *rows], known.marks if taken is None else [*known.marks, taken])
+            done = Published(
+                (*done.rows, *rows),
+                done.written + written,
+                done.deleted + deleted,
+                done.read_back + read_back,
+                (*done.steps, *([] if step.taking is None else [(step.taking[0].id, step.taking[1])])),
             )
-            for day, attempt in sorted(publishing.items())
-        )
-        taken = None if step is None else _taken(step, readable_at_us)
-        if not with_store(connect, partial(_record, view=view, rows=rows, taken=taken, ledger=ledger)):
+        else:  # what we evaluated may have missed rows that are readable now
             moved += 1
-            continue  # what we evaluated may have missed rows that are readable now
-        copy_publications(lake, [*ledger, *rows])
-        copy_marks(lake, marks if taken is None else [*marks, taken])
-        done = Published(
-            (*done.rows, *rows),
-            done.written + written,
-            done.deleted + deleted,
-            done.read_back + read_back,
-            (*done.steps, *([] if step is None else [(step[0].id, step[1])])),
-        )
-    raise PublicationError(
-        f"{view.ref}: the ledger moved during each of {_TRIES} evaluations",
-        hint="publications of one view are serial; look for a publisher outside the Dagster pool",
-    )
+            if moved == _TRIES:
+                raise PublicationError(
+                    f"{known.view.ref}: the ledger moved during each of {_TRIES} evaluations",
+                    hint="publications of one view are serial; look for a publisher outside the Dagster pool",
+                )
+        known = outside.look()
+    outside.copy(known.ledger, known.marks)
+    return done
 
 
-def _next_step(marks: Sequence[Mark]) -> tuple[Mark, Step] | None:
-    return next(((mark, step) for mark in marks if (step := mark.due) is not None), None)
+@dataclass(frozen=True)
+class _SparkAndStore:
+    """`Outside` as it is: a lake, Spark and a store."""
+
+    spark: SparkSession
+    lake: Lake
+    view: FeatureView
+    generation: int
+    connect: Connect
+    patience_s: float
+
+    def look(self) -> Known:
+        lake, view, generation = self.lake, self.view, self.generation
+        known_of_store = partial(look_at_store, view=view, generation=generation, copied=copied_marks(lake))
+        ledger, intent, marks = with_store(self.connect, known_of_store)
+        committed = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
+        return Known(view, generation, ledger, intent, marks, committed, publications(lake, view.name, view.version))
+
+    def intend(self, intent: Intent) -> None:
+        with_store(self.connect, lambda store: store.intend(intent))
+
+    def write(self, readable: Mapping[tuple[date, int], int], obeyed: Obeyed) -> tuple[int, int, int]:
+        rows = read_features(self.spark, self.lake, self.view, self.lake.version(feature_table(self.view)))
+        values = values_to_write(self.spark, self.view, rows, readable, obeyed)
+        return write_values(values, self.view, self.connect, self.generation, self.patience_s)
+
+    def record(self, rows: Sequence[Publication], taken: Mark | None, ledger: Sequence[Publication]) -> bool:
+        return with_store(self.connect, partial(record_unless_moved, view=self.view, rows=rows, taken=taken, ledger=ledger))
+
+    def copy(self, ledger: Sequence[Publication], marks: Sequence[Mark]) -> None:
+        copy_publications(self.lake, ledger)
+        copy_marks(self.lake, marks)
 
 
-def _taken(step: tuple[Mark, Step], at_us: int) -> Mark:
-    """A mark once its step is taken."""
-    mark, what = step
-    return msgspec.structs.replace(mark, **{"excluded_at_us" if what == "exclude" else "restored_at_us": at_us})
-
-
-async def _begun(
+async def look_at_store(
     store: OnlineStore, view: FeatureView, generation: int, copied: Sequence[Mark]
 ) -> tuple[list[Publication], Intent | None, list[Mark]]:
+    """A view version's ledger, intent and invalidation marks. Marks that only the lake knows, `copied`, are put back: the store
+    was emptied, or is another one."""
     await store.prepare([view.entity.name])
     marks = await store.marks()
-    lost = [mark for mark in copied if mark.id not in {one.id for one in marks}]  # the store was emptied, or is another one
+    lost = [mark for mark in copied if mark.id not in {one.id for one in marks}]
     for mark in lost:
         await store.put_mark(mark)
     ledger, intent = await store.publications(view.name, view.version), await store.intent(view.name, view.version, generation)
     return ledger, intent, of_view([*marks, *lost], view.name, view.version)
 
 
-async def _record(
+async def record_unless_moved(
     store: OnlineStore, view: FeatureView, rows: Sequence[Publication], taken: Mark | None, ledger: Sequence[Publication]
 ) -> bool:
     """Record a publication, or a step taken for a mark, unless the ledger is no longer the one it was evaluated under; whether it
@@ -186,32 +205,6 @@ async def _record(
     elif unmoved:
         await store.record(rows)
     return unmoved
-
-
-def _due(entries: Sequence[AttemptEntry], ledger: Sequence[Publication], days: Iterable[date]) -> dict[date, int]:
-    """Of some days, the newest attempt, where it is not online."""
-    online, committed = latest(ledger), newest(entries)
-    return {
-        day: committed[day].attempt
-        for day in sorted(days)
-        if day in committed and (day not in online or committed[day].attempt > online[day].attempt)
-    }
-
-
-def _lost(lake: Lake, view: FeatureView, ledger: Sequence[Publication], generation: int) -> set[date]:
-    """Days that were published, as the lake knows, and of which the store knows nothing: it was emptied, or is another one."""
-    copied = publications(lake, view.name, view.version)
-    return {row.partition for row in copied if row.generation == generation} - {row.partition for row in ledger}
-
-
-def _require_this_lake(view: FeatureView, online: Iterable[tuple[date, int]], entries: Sequence[AttemptEntry]) -> None:
-    foreign = sorted({*online} - {(entry.partition, entry.attempt) for entry in entries})
-    if foreign:
-        raise PublicationError(
-            f"{view.ref}: the store holds {len(foreign)} publication(s) of attempts that this lake does not know, e.g. of"
-            f" {foreign[0][0]}: it belongs to another lake, and their values would be mixed",
-            hint="set cassandra.keyspace to one of its own (an embedded node: delete its data folder), or bring that lake back",
-        )
 
 
 def write_values(values: DataFrame, view: FeatureView, connect: Connect, generation: int, patience_s: float) -> tuple[int, int, int]:

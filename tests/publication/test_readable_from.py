@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 
 from penstock.online.ledger import Publication
-from penstock.publication.evaluate import THIS, readable_from
+from penstock.publication.readable import THIS, readable_from
 
 MON = date(2026, 3, 2)
 TUE = MON + timedelta(days=1)
