@@ -50,7 +50,8 @@ from penstock.online.store import OnlineStore
 from penstock.publication.encode import Target, writes_of
 from penstock.publication.held_store import with_store
 from penstock.publication.paced import Patience, paced
-from penstock.publication.publish import ENCODE_AT_ONCE, publish, write_values
+from penstock.publication.publish import publish
+from penstock.publication.write_values import ENCODE_AT_ONCE, write_values
 from penstock.runtime import node_launch
 from penstock.runtime.node_status import cassandra_endpoint, node_status
 from penstock.runtime.nodes import node_down, node_up

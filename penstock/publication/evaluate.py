@@ -29,9 +29,15 @@ _ALL = "_all"
 
 
 def values_to_write(
-    spark: SparkSession, view: FeatureView, rows: DataFrame, readable: Mapping[tuple[date, int], int], obeyed: Obeyed
+    spark: SparkSession,
+    view: FeatureView,
+    rows: DataFrame,
+    readable: Mapping[tuple[date, int], int],
+    obeyed: Obeyed,
+    *,
+    every_key: bool = False,
 ) -> DataFrame:
-    """One row per touched key.
+    """One row per touched key, or per key.
 
     Args:
         spark: the session.
@@ -39,6 +45,8 @@ def values_to_write(
         rows: all rows of its table at one version.
         readable: what `readable.readable_from` gives.
         obeyed: of the invalidation marks.
+        every_key: of every key that has a readable row, touched or not: what the store holds once all this is published, at the
+            tokens at which the publications left it.
 
     Returns:
         Join keys, `event_time_us`, `attempt` and `_values` (struct of features) of the value to write, all null
@@ -53,11 +61,12 @@ def values_to_write(
         )
     )
     known = rows.join(facts, ["event_date", "attempt"])
-    # Nothing is readable yet: every key is touched, and never was before.
-    first = not obeyed.moments and all(at == THIS for at in readable.values())
+    # One publication brought all there is: no key was touched twice.
+    first = not obeyed.moments and len(set(readable.values())) == 1
     is_touched = reduce(Column.__or__, [_covers(mark) for mark, at in obeyed.moments if at == THIS], F.col("_readable") == THIS)
     touched = known.where(is_touched).select(*keys).distinct()
-    mine = known if first else known.join(touched, keys, "left_semi")
+    all_touched = first and THIS in readable.values()
+    mine = known if every_key or all_touched else known.join(touched, keys, "left_semi")
     # Rows cross the network once, by key: both groupings below are of what then lies together.
     row = F.struct("created_time", "row_digest", "retracted", "attempt", F.struct(*view.feature_names).alias("values"))
     for mark in obeyed.excluded:

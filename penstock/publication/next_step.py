@@ -1,7 +1,7 @@
 """What a publication of a view does next, decided from what is known and nothing else; `publish.py` does it.
 
-What was begun and not recorded comes first, then what invalidation marks ask for, then the days asked for and those that the store
-lost (ADR 0012, 0023). Two who know the same decide the same.
+What was begun and not recorded comes first, then what invalidation marks ask for, then the days asked for
+(ADR 0012, 0023). Two who know the same decide the same.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,6 @@ class Known:
         intent: the newest one of the fill.
         marks: the view version's invalidation marks, in the order in which they were made.
         committed: every attempt that passed.
-        copied: rows of the ledger that the lake knows, those of other fills included.
     """
 
     view: FeatureView
@@ -38,20 +37,11 @@ class Known:
     intent: Intent | None
     marks: Sequence[Mark]
     committed: Sequence[AttemptEntry]
-    copied: Sequence[Publication]
 
     @property
     def online(self) -> list[Publication]:
         """The ledger of this fill."""
-        return self._of_this_fill(self.ledger)
-
-    @property
-    def lost(self) -> set[date]:
-        """Days that were published, as the lake knows, and of which the store knows nothing: it was emptied, or is another one."""
-        return {row.partition for row in self._of_this_fill(self.copied)} - {row.partition for row in self.online}
-
-    def _of_this_fill(self, ledger: Iterable[Publication]) -> list[Publication]:
-        return [row for row in ledger if row.generation == self.generation]
+        return [row for row in self.ledger if row.generation == self.generation]
 
 
 @dataclass(frozen=True)
@@ -86,10 +76,10 @@ def next_step(known: Known, days: Collection[date]) -> NextStep | None:
     """
     online = known.online
     interrupted = unfinished(known.intent, online)
-    _require_this_lake(known, [*((row.partition, row.attempt) for row in online), *interrupted.items()])
+    require_this_lake(known.view, [*((row.partition, row.attempt) for row in online), *interrupted.items()], known.committed)
     # What was begun is finished first, then what must not be online any more is taken back.
     taking = None if interrupted else unfinished_step(known.intent, known.marks) or _first_due(known.marks)
-    publishing = {} if taking is not None else interrupted or _due(known, {*days, *known.lost})
+    publishing = {} if taking is not None else interrupted or _due(known, days)
     if not publishing and taking is None:
         return None
     # An attempt that changed nothing has no rows.
@@ -152,11 +142,16 @@ def _due(known: Known, days: Iterable[date]) -> dict[date, int]:
     }
 
 
-def _require_this_lake(known: Known, online: Iterable[tuple[date, int]]) -> None:
-    foreign = sorted({*online} - {(entry.partition, entry.attempt) for entry in known.committed})
+def require_this_lake(view: FeatureView, online: Iterable[tuple[date, int]], committed: Sequence[AttemptEntry]) -> None:
+    """Refuse a store that holds what another lake published.
+
+    Raises:
+        PublicationError: of these days and attempts that are online some are not committed here.
+    """
+    foreign = sorted({*online} - {(entry.partition, entry.attempt) for entry in committed})
     if foreign:
         raise PublicationError(
-            f"{known.view.ref}: the store holds {len(foreign)} publication(s) of attempts that this lake does not know, e.g. of"
+            f"{view.ref}: the store holds {len(foreign)} publication(s) of attempts that this lake does not know, e.g. of"
             f" {foreign[0][0]}: it belongs to another lake, and their values would be mixed",
             hint="set cassandra.keyspace to one of its own (an embedded node: delete its data folder), or bring that lake back",
         )

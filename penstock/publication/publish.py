@@ -9,37 +9,30 @@ readable. Killed before it, each key holds its old or its new value, and the nex
 the same values at the same tokens again, before anything newer is evaluated (ADR 0012).
 """
 
-import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from hashlib import sha256
-from typing import Any, Protocol
+from typing import Protocol
 
-import pyarrow as pa
-from pyspark import cloudpickle
-from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from penstock.clock import Clock, to_micros
 from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import attempts, copied_marks, copy_marks, copy_publications, passed, publications
+from penstock.offline.logs import attempts, copied_marks, copy_marks, copy_publications, passed
 from penstock.online.ledger import FIRST_GENERATION, Intent, Publication
-from penstock.online.store import OnlineStore, Write
-from penstock.publication.encode import Target, writes_of
+from penstock.online.store import OnlineStore
 from penstock.publication.evaluate import values_to_write
-from penstock.publication.held_store import HELD, Connect, with_store
+from penstock.publication.held_store import Connect, with_store
 from penstock.publication.next_step import Known, next_step, recorded
-from penstock.publication.paced import Patience, paced, patiently
 from penstock.publication.readable import Obeyed
+from penstock.publication.rebuild import rebuild
+from penstock.publication.write_values import write_values
 from penstock.registry.marks import Mark, Step, of_view
 
-SAMPLE = 20  # keys read back from what each Spark task wrote
-ENCODE_AT_ONCE = 500  # rows: a few milliseconds in which nothing in flight is heard
 _TRIES = 4
 
 
@@ -70,8 +63,8 @@ def publish(
     """Bring the newest committed attempts of some days online.
 
     A publication of the view that was begun and not recorded is finished first, whatever days it is about; then what
-    invalidation marks cover is taken back or restored; and days that the lake knows as published, but the store does not, are
-    published again.
+    invalidation marks cover is taken back or restored. Before all that, where the lake knows of publications that the store does
+    not, the store is filled again from the lake (`rebuild.rebuild`).
 
     Args:
         spark, lake, view: with what, from where and what.
@@ -92,7 +85,17 @@ def publish(
             a key was changed 1000 times at one event time, the store belongs to another lake, or other publications
             kept moving the ledger.
     """
-    return bring_online(_SparkAndStore(spark, lake, view, generation, connect, patience_s), partitions, clock, run_id)
+    rebuilt = rebuild(spark, lake, view, connect=connect, generation=generation, patience_s=patience_s)
+    done = bring_online(_SparkAndStore(spark, lake, view, generation, connect, patience_s), partitions, clock, run_id)
+    if rebuilt is None:
+        return done
+    return Published(
+        (*rebuilt.rows, *done.rows),
+        rebuilt.written + done.written,
+        rebuilt.deleted + done.deleted,
+        rebuilt.read_back + done.read_back,
+        done.steps,
+    )
 
 
 class Outside(Protocol):
@@ -162,7 +165,7 @@ class _SparkAndStore:
         known_of_store = partial(look_at_store, view=view, generation=generation, copied=copied_marks(lake))
         ledger, intent, marks = with_store(self.connect, known_of_store)
         committed = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
-        return Known(view, generation, ledger, intent, marks, committed, publications(lake, view.name, view.version))
+        return Known(view, generation, ledger, intent, marks, committed)
 
     def intend(self, intent: Intent) -> None:
         with_store(self.connect, lambda store: store.intend(intent))
@@ -205,68 +208,3 @@ async def record_unless_moved(
     elif unmoved:
         await store.record(rows)
     return unmoved
-
-
-def write_values(values: DataFrame, view: FeatureView, connect: Connect, generation: int, patience_s: float) -> tuple[int, int, int]:
-    """Write what was evaluated, from Spark's tasks; how many values were written, deleted and read back.
-
-    Raises:
-        PublicationError: the store failed, or a value read back is not the one written.
-    """
-    counts = values.mapInArrow(
-        _writer(Target.of(view, generation), connect, patience_s), "written bigint, deleted bigint, read_back bigint"
-    )
-    try:
-        (total,) = counts.groupBy().sum("written", "deleted", "read_back").collect()
-    except PySparkException as error:
-        # What a worker raises comes back as the text of its traceback.
-        why = [line for line in str(error).splitlines() if line.startswith("penstock.errors.")]
-        raise PublicationError(
-            f"{view.ref}: values were not written: {why[-1] if why else error}",
-            hint="each key holds its old or its new value; the sensor publishes again, or materialize the online asset",
-        ) from error
-    written, deleted, read_back = (n or 0 for n in total)
-    return written, deleted, read_back
-
-
-def _writer(target: Target, connect: Connect, patience_s: float) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    # Only plain values cross to the workers: definitions may live in modules they cannot import.
-    name = sha256(cloudpickle.dumps(connect)).hexdigest()  # type: ignore[no-untyped-call]
-
-    async def write_all(batches: Iterator[Any], open_store: Connect) -> tuple[int, int, int]:
-        patience, sample = Patience(patience_s), list[Write]()
-        # In a thread: while Spark prepares the next rows, what is in flight must be heard.
-        batch = await asyncio.to_thread(next, batches, None)
-        if batch is None:
-            return 0, 0, 0
-        store = await patiently(open_store, patience)
-        await patiently(lambda: store.prepare([target.entity]), patience)
-        written = deleted = 0
-        async with paced(store, target.entity, patience) as writer:
-            while batch is not None:
-                for start in range(0, batch.num_rows, ENCODE_AT_ONCE):
-                    writes = writes_of(target, batch.slice(start, ENCODE_AT_ONCE))
-                    await writer.put(writes)
-                    gone = sum(write.value is None for write in writes)
-                    written, deleted = written + len(writes) - gone, deleted + gone
-                    sample += writes[: SAMPLE - len(sample)]
-                batch = await asyncio.to_thread(next, batches, None)
-        await patiently(lambda: _read_back(store, target, sample), patience)
-        return written, deleted, len(sample)
-
-    def task(batches: Iterator[Any]) -> Iterator[Any]:
-        written, deleted, read_back = HELD.use(name, connect, partial(write_all, batches))
-        yield pa.RecordBatch.from_pydict({"written": [written], "deleted": [deleted], "read_back": [read_back]})
-
-    return task
-
-
-async def _read_back(store: OnlineStore, target: Target, sample: Sequence[Write]) -> None:
-    slot = target.slot
-    found = await store.read(target.entity, [write.key for write in sample], [slot])
-    wrong = [write.key.hex() for write, (value,) in zip(sample, found, strict=True) if value != write.value]
-    if wrong:
-        raise PublicationError(
-            f"{len(wrong)} of {len(sample)} values read back from {slot.view}@{slot.version} are not the ones written, e.g. key {wrong[0]}",
-            hint="another writer may hold a greater token for these keys; nothing was recorded, run the publication again",
-        )
