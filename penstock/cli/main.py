@@ -23,6 +23,7 @@ COMMANDS = (
     "sdk",
     "replay",
     "invalidate",
+    "publications",
     "training-set",
     "compact",
     "vacuum",
