@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyspark import Accumulator
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
@@ -40,8 +41,10 @@ from penstock.publication.held_store import Connect, with_store
 from penstock.publication.invalidate import Scope, invalidate, lift
 from penstock.publication.partition_state import PartitionState, partition_states
 from penstock.publication.publish import Published, publish
+from penstock.publication.rebuild import Rebuilt, copy_ledger, lacking, rebuild
 from penstock.publication.repair import RepairPlan, repair_plan
 from penstock.publication.services import publish_services
+from penstock.publication.verify import SAMPLE, Verified, verify
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
@@ -169,6 +172,35 @@ class Store:
     def ledger(self, view: FeatureView) -> list[Publication]:
         """Every publication of a view, as the ledger's copy in the lake knows it."""
         return [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
+
+    def verify_online(self, view: FeatureView, *, seed: int, sample: int = SAMPLE) -> Verified:
+        """A random sample of a view's keys, as the store holds them and as the rule gives them; see `publication.verify.verify`."""
+        return verify(self.spark, self.lake, view, connect=self.connect(), seed=seed, sample=sample)
+
+    def copy_ledger(self, view: FeatureView, *, seed: int, sample: int = SAMPLE) -> tuple[int, int]:
+        """The ledger and its copy in the lake completed, each from the other; see `publication.rebuild.copy_ledger`."""
+        return copy_ledger(self.spark, self.lake, view, connect=self.connect(), seed=seed, sample=sample)
+
+    def lost_online(self, view: FeatureView) -> list[Publication]:
+        """Publications of a view that the lake knows and the store does not."""
+        return lacking(self.lake, view, connect=self.connect())
+
+    def rebuild_online(
+        self, view: FeatureView, *, seed: int, sample: int = SAMPLE, force: bool = False, rows: Accumulator[int] | None = None
+    ) -> Rebuilt | None:
+        """A view's values and ledger written to the store as the lake knows them; see `publication.rebuild.rebuild`."""
+        patience_s = self.settings.cassandra.write_patience_s
+        return rebuild(
+            self.spark,
+            self.lake,
+            view,
+            connect=self.connect(),
+            patience_s=patience_s,
+            sample=sample,
+            seed=seed,
+            force=force,
+            rows=rows,
+        )
 
     def invalidate(
         self, view: FeatureView, *, reason: str, attempt: int | None = None, since: datetime | None = None, until: datetime | None = None

@@ -25,6 +25,7 @@ COMMANDS = (
     "sdk",
     "replay",
     "invalidate",
+    "publications",
     "training-set",
     "compact",
     "vacuum",
