@@ -193,6 +193,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.clock, self.store, self.lake = FixedClock(MONDAY + timedelta(hours=18)), MemoryStore(), Lake()
         self.orders: dict[tuple[str, datetime], float] = {}
         self.runs: list[Run] = []
+        self.marked = 0
         done_at_once(self.store.prepare([VIEW.entity.name]))
         self.writes: list[Write] = []
         self.at_token: dict[tuple[bytes, int], bytes | None] = {}
@@ -206,12 +207,13 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(
         placed=st.lists(st.tuples(st.sampled_from(CUSTOMERS), st.sampled_from(TIMES), st.sampled_from([1.0, 2.0])), min_size=1, max_size=3),
         computed=st.booleans(),
+        ends_early=st.sampled_from([False, False, True]),
     )
-    def order(self, placed: list[tuple[str, datetime, float]], computed: bool) -> None:
+    def order(self, placed: list[tuple[str, datetime, float]], computed: bool, ends_early: bool) -> None:
         """On time, late, or another amount for what was placed before."""
         self.orders.update({(customer, at): amount for customer, at, amount in placed})
         if computed:
-            self.computed(DAYS, [], False)
+            self.computed(DAYS, [], ends_early)
 
     @precondition(lambda self: self.orders)
     @rule(n=st.integers(0, 11), computed=st.booleans())
@@ -251,7 +253,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     # What happens to readers.
 
-    @precondition(lambda self: any(map(passed, self.lake.attempts)) and len(self.lake.marks) < 4)
+    @precondition(lambda self: any(map(passed, self.lake.attempts)) and self.marked < 4)
     @rule(
         attempt=st.none() | st.integers(0, 9),
         since=st.none() | st.sampled_from(DAYS),
@@ -261,9 +263,6 @@ class AnyOrder(RuleBasedStateMachine):
     def invalidate(self, attempt: int | None, since: date | None, until: date | None, ends_early: bool) -> None:
         """Rows of one of the newest attempts or of all; it may end before the lake knows."""
         committed = sorted({entry.attempt for entry in self.lake.attempts if passed(entry)}, reverse=True)
-        marks = done_at_once(self.store.marks())
-        if len(marks) >= 4:
-            return
 
         def seven(day: date | None) -> int | None:
             return None if day is None else to_micros(datetime(day.year, day.month, day.day, 7, tzinfo=UTC))
@@ -272,12 +271,13 @@ class AnyOrder(RuleBasedStateMachine):
             view=VIEW.name,
             version=VIEW.version,
             marked_at_us=to_micros(self.clock.now()),
-            id=f"mark {len({*self.lake.marks, *(mark.id for mark in marks)})}",
+            id=f"mark {self.marked}",
             attempt=None if attempt is None else committed[attempt % len(committed)],
             since_us=seven(since),
             until_us=seven(until),
             reason="odd",
         )
+        self.marked += 1
         self.keep(mark, ends_early)
 
     @precondition(lambda self: done_at_once(self.store.marks()))
@@ -334,9 +334,31 @@ class AnyOrder(RuleBasedStateMachine):
             run.go_on()
             self.what_is_online_is_what_the_rule_gives()
             steps = None if steps is None else steps - 1
+        if run.done is not None and len(self.runs) == 1:
+            self.require_all_is_copied()
         if killed:
             run.kill()
         self.runs = [run for run in self.runs if not run.ended]
+
+    @precondition(lambda self: not any(run.has_decided for run in self.runs))
+    @rule(
+        steps=st.integers(3, 6),
+        seed=st.integers(0, 3),
+        then=st.sampled_from(["nothing", "orders change", "orders are cancelled", "marks are lifted"]),
+        days=SOME_DAYS,
+    )
+    def a_publication_is_killed_and_another_follows(self, steps: int, seed: int, then: str, days: list[date]) -> None:
+        """With nothing between them, or what makes the second evaluate something else."""
+        self.publish(DAYS, steps, seed, True)
+        if then == "orders change":
+            self.orders = {which: 3.0 - amount for which, amount in self.orders.items()}
+        elif then == "orders are cancelled":
+            self.orders = {}
+        elif then == "marks are lifted":
+            for _ in range(self.marked):
+                self.lift(1, False)
+        self.computed(DAYS, [], False)
+        self.publish(days, None, seed, False)
 
     @precondition(lambda self: self.writes)
     @rule(n=st.integers(0, 40))
@@ -405,6 +427,11 @@ class AnyOrder(RuleBasedStateMachine):
             self.require_no_older(name, value, intent, marks)
         self.seen = stored
         self.require_ledger_goes_on(ledger)
+
+    def require_all_is_copied(self) -> None:
+        """When a publication has ended."""
+        assert {(row.partition, row.attempt) for row in self.ledger()} <= {*self.lake.ledger}
+        assert all(joined(mark, self.lake.marks.get(mark.id)) == self.lake.marks.get(mark.id) for mark in done_at_once(self.store.marks()))
 
     def require_no_older(self, name: str, value: Stored | None, intent: Intent | None, marks: Sequence[Mark]) -> None:
         """Than what was seen before, but where that was retracted, corrected or invalidated."""
