@@ -211,6 +211,11 @@ class DagsterSettings(Section):
     compact_cron: str = Field("40 1 * * *", description="when the small files of closed days are folded, UTC")
     ship_cron: str = Field("7,22,37,52 * * * *", description="when the feature log is brought to the lake, UTC")
 
+    @property
+    def url(self) -> str:
+        """Where the UI is."""
+        return f"http://{self.host}:{self.port}"
+
 
 class Settings(BaseSettings):
     """All settings of one project; relative paths are relative to `root`, the project's folder."""

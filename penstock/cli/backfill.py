@@ -1,6 +1,6 @@
 """`penstock backfill`: compute past days in the running instance; what passes is published by its sensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date
 from typing import Annotated
 
@@ -33,13 +33,9 @@ def run(
     """
     store = penstock.open()
     names, first, last = parsed(what or [], store)
-    views = [store.project.view(name) for name in names] if names else list(store.project.views)
+    views = store.project.views_named(names)
     days = days_between(first, last)
-    repairs = store.repair_plan()
-    wanted = {
-        view: days if force else sorted({*store.outdated(view, days), *(d for d in repairs.days(view) if first <= d <= last)})
-        for view in views
-    }
+    wanted = dict.fromkeys(views, days) if force else _not_up_to_date(store, views, days)
     if not any(wanted.values()):
         out.print(f"all of {_named(views)} from {first} to {last} is computed by today's code and from the newest source rows")
         return
@@ -68,6 +64,12 @@ def parsed(what: Sequence[str], store: Store) -> tuple[list[str], date, date]:
             hint="days before dagster.first_day have no partition: set it earlier in conf/ and start the instance again",
         )
     return names, first, last
+
+
+def _not_up_to_date(store: Store, views: Iterable[FeatureView], days: Sequence[date]) -> dict[FeatureView, list[date]]:
+    """Of some days, those of each view that computing now may bring further or make others."""
+    repairs, asked = store.repair_plan(), set(days)
+    return {view: sorted({*store.outdated(view, days), *asked.intersection(repairs.days(view))}) for view in views}
 
 
 def _day(text: str) -> date:

@@ -16,7 +16,7 @@ def run(
     """Fold each closed day of a view's table into one sorted file; every version stays readable, and no row changes."""
     store = penstock.open()
     today = store.clock.now().astimezone(UTC).date()
-    for view in [store.project.view(name) for name in views] if views else store.project.views:
+    for view in store.project.views_named(views):
         if store.lake.version(f"features/{view.name}/v{view.version}") is None:
             continue
         with err.status(f"folding {view.ref}"):

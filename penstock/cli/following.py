@@ -24,10 +24,9 @@ def running_instance(store: Store) -> Iterator[Control]:
     """The instance of the project.
 
     Raises:
-        DagsterError: it does not answer, or its daemon gives no sign of life.
+        DagsterError: it does not answer, or its definitions do not load.
     """
-    dagster = store.settings.dagster
-    control = Control(f"http://{dagster.host}:{dagster.port}")
+    control = Control(store.settings.dagster.url)
     try:
         if not control.ready():
             raise DagsterError(

@@ -46,7 +46,7 @@ def rebuild(
     Ended at any time, it may be run again: views that are whole are left alone. It may run beside `penstock dev`.
     """
     store, seed = penstock.open(), random.SystemRandom().randrange(2**31)
-    wanted = [store.project.view(name) for name in views] if views else list(store.project.views)
+    wanted = store.project.views_named(views)
     lost = {view.ref: len(store.lost_online(view)) for view in wanted}  # a store of another lake is refused before anything is written
     table, rebuilt = Table("feature view", "keys", "deleted", "rows/s", "compared", "ledger rows"), 0
     for view in wanted:

@@ -17,7 +17,7 @@ from penstock.contract.view import FeatureView
 from penstock.offline.logs import publications
 from penstock.online.codec import Stored
 from penstock.online.ledger import Publication
-from penstock.publication.due import contiguous
+from penstock.publication.due import named
 from penstock.publication.verify import SAMPLE, Difference
 
 cli = typer.Typer(help="What became readable when, and whether the store holds it.")
@@ -51,7 +51,9 @@ def list_(
             row = one[0]
             attempts = str(len({row.attempt for row in one}))
             at = f"{from_micros(row.readable_at_us):%Y-%m-%d %H:%M:%S}"
-            table.add_row(at, f"{row.view}@{row.version}", _days(one), attempts, f"{row.keys:,}", escape(row.run_id))
+            table.add_row(
+                at, f"{row.view}@{row.version}", named({row.partition for row in one}), attempts, f"{row.keys:,}", escape(row.run_id)
+            )
         print_whole(table)
 
 
@@ -59,7 +61,7 @@ def list_(
 def verify(views: VIEWS = None, sample: SIZE = SAMPLE, seed: SEED = None) -> None:
     """Compare keys at random: what the store holds, and what the rule gives over the attempts that are readable; 1 if any differs."""
     store, seed, differs = penstock.open(), _seed(seed), False
-    for view in [store.project.view(name) for name in views] if views else store.project.views:
+    for view in store.project.views_named(views):
         with err.status(f"comparing {view.ref}"):
             found = store.verify_online(view, seed=seed, sample=sample)
         if not found.differing:
@@ -80,7 +82,7 @@ def copy(views: VIEWS = None, sample: SIZE = SAMPLE, seed: SEED = None) -> None:
     The store is given rows only where a sample of keys holds the values these rows speak of.
     """
     store, seed = penstock.open(), _seed(seed)
-    for view in [store.project.view(name) for name in views] if views else store.project.views:
+    for view in store.project.views_named(views):
         with err.status(f"copying the ledger of {view.ref}"):
             copied, recorded = store.copy_ledger(view, seed=seed, sample=sample)
         what = f"{copied} row(s) copied to the lake, {recorded} recorded in the store" if copied or recorded else "both are complete"
@@ -98,11 +100,6 @@ def _newest_first(rows: Iterable[Publication], view: str | None) -> list[list[Pu
         if view in (None, row.view, f"{row.view}@{row.version}"):
             found.setdefault((row.readable_at_us, row.view, row.version, row.generation), []).append(row)
     return [sorted(found[one]) for one in sorted(found, reverse=True)]
-
-
-def _days(rows: Iterable[Publication]) -> str:
-    ranges = contiguous({row.partition for row in rows})
-    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
 
 
 def _document(one: Sequence[Publication]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`penstock repair`: which partitions late and corrected source rows reach, and computing these again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Annotated
 
@@ -14,7 +14,7 @@ from penstock.cli.screen import err, out, print_whole
 from penstock.contract import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
-from penstock.publication.due import contiguous
+from penstock.publication.due import contiguous, named
 from penstock.publication.repair import RepairPlan
 from penstock.store import Store
 
@@ -26,7 +26,7 @@ Views = Annotated[list[str] | None, typer.Argument(help="feature views, as `name
 def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", help="as JSON, a partition each")] = False) -> None:
     """Look at the newest commits of the sources, and say which partitions they reach. Nothing is computed."""
     store = penstock.open()
-    wanted, repairs = _wanted(store, views), store.repair_plan()
+    wanted, repairs = store.project.views_named(views), store.repair_plan()
     if as_json:
         mine = {(view.name, view.version) for view in wanted}
         stale = [one for one in repairs.stale if (one.view, one.version) in mine]
@@ -38,20 +38,11 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
         return
     table = Table("feature view", "days", "partitions", "because of", "repaired")
     for view in wanted:
-        automatic = set(repairs.days(view, automatic_only=True))
+        waiting = set(repairs.waiting(view))
         for first, last in contiguous(repairs.days(view)):
             of = [one for one in repairs.stale if (one.view, one.version) == (view.name, view.version) and first <= one.partition <= last]
-            own = sum(one.partition in automatic for one in of)
-            unasked = (
-                "by the sensor"
-                if own == len(of)
-                else "by `penstock repair run`"
-                if not own
-                else f"{own} by the sensor, the rest by `penstock repair run`"
-            )
-            table.add_row(
-                view.ref, f"{first}" if first == last else f"{first} to {last}", str(len(of)), _because(one.because for one in of), unasked
-            )
+            days = [one.partition for one in of]
+            table.add_row(view.ref, named(days), str(len(of)), _because(one.because for one in of), _by_whom(days, waiting))
     print_whole(table)
     out.print("late or corrected: " + "; ".join(f"{_rows(rows)} of {source}" for source, rows in repairs.late_rows.items()))
 
@@ -60,7 +51,7 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
 def run(views: Views = None) -> None:
     """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor."""
     store = penstock.open()
-    wanted, repairs = _wanted(store, views), store.repair_plan()
+    wanted, repairs = store.project.views_named(views), store.repair_plan()
     _warn(repairs)
     days: dict[FeatureView, Sequence[date]] = {view: repairs.days(view) for view in wanted if repairs.days(view)}
     if not days:
@@ -72,18 +63,21 @@ def run(views: Views = None) -> None:
     _tell(store, days, before)
 
 
-def _wanted(store: Store, names: list[str] | None) -> list[FeatureView]:
-    return [store.project.view(name) for name in names] if names else list(store.project.views)
-
-
 def _warn(repairs: RepairPlan) -> None:
-    for source, why in repairs.unread.items():
-        err.print(f"source '{source}' cannot be looked at: {why}", style="yellow", markup=False, soft_wrap=True)
+    for problem in repairs.problems:
+        err.print(problem, style="yellow", markup=False, soft_wrap=True)
 
 
-def _because(all_of: object) -> str:
+def _by_whom(days: Sequence[date], waiting: Container[date]) -> str:
+    unasked = sum(day not in waiting for day in days)
+    if unasked == len(days):
+        return "by the sensor"
+    return f"{unasked} by the sensor, the rest by `penstock repair run`" if unasked else "by `penstock repair run`"
+
+
+def _because(all_of: Iterable[Mapping[str, int]]) -> str:
     most: dict[str, int] = {}
-    for because in all_of:  # type: ignore[attr-defined]
+    for because in all_of:
         for source, rows in because.items():
             most[source] = -1 if rows < 0 or most.get(source, 0) < 0 else max(rows, most.get(source, 0))
     return ", ".join(f"{source} ({_rows(rows)})" for source, rows in most.items())

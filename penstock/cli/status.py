@@ -1,6 +1,5 @@
 """`penstock status`: how far each partition has come, and what stands in the way."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -39,7 +38,7 @@ def run(
 ) -> None:
     """Say of each view how many of its partitions are computed, checked, published, and of older code or data; and what is wrong."""
     store = penstock.open()
-    wanted = [store.project.view(name) for name in views] if views else list(store.project.views)
+    wanted = store.project.views_named(views)
     repairs = store.repair_plan()
     states = {view: store.partitions(view, repairs) for view in wanted}
     problems = _problems(store, repairs)
@@ -48,12 +47,10 @@ def run(
         out.print_json(msgspec.json.encode({"partitions": partitions, "problems": problems}).decode())
         return
     print_whole(_table(store, states))
-    shown = False
     for view, of_view in states.items():
         if of_view:
-            shown = True
             out.print(_strip(view, of_view[-days:], max(len(view.ref) for view in wanted)), soft_wrap=True)
-    if shown:
+    if any(states.values()):
         out.print(Text("  ").join(Text(f"{mark} {word}", style) for word, (mark, style) in _LOOKS.items()), soft_wrap=True)
     for state in (state for of_view in states.values() for state in of_view if state.word == "refused"):
         out.print(
@@ -72,20 +69,19 @@ def _table(store: Store, states: dict[FeatureView, list[PartitionState]]) -> Tab
     )
     now = store.clock.now()
     for view, of_view in states.items():
-        counts = Counter(
-            {
-                "computed": sum(state.computed for state in of_view),
-                "refused": sum(state.check == "refused" for state in of_view),
-                "published": sum(state.published for state in of_view),
-                "due": sum(state.due for state in of_view),
-                "code": sum(state.stale_by_code for state in of_view),
-                "data": sum(bool(state.stale_by_data) for state in of_view),
-            }
-        )
+        counts = [
+            len(of_view),
+            sum(state.computed for state in of_view),
+            sum(state.check == "refused" for state in of_view),
+            sum(state.published for state in of_view),
+            sum(state.due for state in of_view),
+            sum(state.stale_by_code for state in of_view),
+            sum(bool(state.stale_by_data) for state in of_view),
+        ]
         found = freshness(view, store.ledger(view), now)
         until = "nothing" if found.complete_until is None else f"{found.complete_until:%Y-%m-%d %H:%M:%S}"
         fresh = Text("-") if found.age is None else Text("yes", "green") if found.kept else Text(f"late: {found.age} of {found.sla}", "red")
-        table.add_row(view.ref, str(len(of_view)), *(str(count) for count in counts.values()), until, fresh)
+        table.add_row(view.ref, *map(str, counts), until, fresh)
     return table
 
 
@@ -99,7 +95,7 @@ def _strip(view: FeatureView, states: Sequence[PartitionState], width: int) -> T
 
 def _problems(store: Store, repairs: RepairPlan) -> list[str]:
     """What keeps partitions from coming further, a sentence each."""
-    found = [f"source '{name}' cannot be looked at: {why}" for name, why in repairs.unread.items()]
+    found = repairs.problems
     try:
         with_store(store.connect(), lambda online: online.pointers())
     except PenstockError as error:
@@ -108,7 +104,7 @@ def _problems(store: Store, repairs: RepairPlan) -> list[str]:
 
 
 def _dagster(store: Store) -> list[str]:
-    control = Control(f"http://{store.settings.dagster.host}:{store.settings.dagster.port}")
+    control = Control(store.settings.dagster.url)
     try:
         if not control.ready():
             return [f"no Dagster answers at {control.url}: nothing is computed or published until it does"]

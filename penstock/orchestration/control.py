@@ -46,8 +46,6 @@ _BACKFILLS = (
     """query Backfills { partitionBackfillsOrError(status: REQUESTED, limit: 100) { ... on PartitionBackfills { results { %s } } } }"""
 )
 _DAEMONS = """query Daemons { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
-_START_SENSOR = """mutation Start($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
-  ... on PythonError { message } } }"""
 
 
 @dataclass(frozen=True)
@@ -192,13 +190,6 @@ class Control:
         """Of the daemons the instance needs, those that give no sign of life."""
         daemons = self._ask(_DAEMONS, {})["instance"]["daemonHealth"]["allDaemonStatuses"]
         return [daemon["daemonType"].lower() for daemon in daemons if daemon["required"] and not daemon["healthy"]]
-
-    def start_sensor(self, sensor: str) -> None:
-        """Let a sensor look that does not by default."""
-        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "sensorName": sensor}
-        answer = self._ask(_START_SENSOR, {"selector": selector})["startSensor"]
-        if answer["__typename"] != "Sensor":
-            raise DagsterError(f"sensor '{sensor}' was not started: {answer}")
 
     def run(self, run_id: str) -> Run:
         """A run by id."""

@@ -47,7 +47,7 @@ def judge_source_data(view: FeatureView, repairs: RepairPlan) -> dg.AssetCheckEv
     days = repairs.days(view)
     metadata: dict[str, Any] = {"days_of_other_source_rows": len(days)}
     if days:
-        waiting = sorted(set(days) - set(repairs.days(view, automatic_only=True)))
+        waiting = repairs.waiting(view)
         metadata |= {"first": days[0].isoformat(), "last": days[-1].isoformat(), "not_repaired_unasked": len(waiting)}
         metadata |= {"what_to_do": "penstock repair run" if waiting else "nothing: the repair sensor computes them"}
     return _evaluation(feature_key(view), SOURCE_DATA, not days, metadata)

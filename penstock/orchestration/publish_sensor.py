@@ -61,7 +61,7 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
         if not requests:
             return skip("all that is committed is online")
         since = time.time() if context.cursor in (None, _NOT_WAITING) else float(context.cursor)
-        if is_computing(context.instance, refresh_job) and time.time() - since < LONGEST_WAIT_FOR_THE_REST_S:
+        if is_computing(context.instance, [dg.DagsterRunStatus.STARTED], refresh_job) and time.time() - since < LONGEST_WAIT_FOR_THE_REST_S:
             return skip(f"{len(requests)} run(s) wait for what is being computed", cursor=str(since))
         context.log.info(_sentences(f"{len(requests)} run(s) requested", held))
         return dg.SensorResult(run_requests=requests, cursor=_NOT_WAITING)
@@ -69,10 +69,10 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
     return look
 
 
-def is_computing(instance: dg.DagsterInstance, refresh_job: str) -> bool:
-    """Whether a run is at work that may commit more features."""
-    at_work = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-    return any(run.job_name == refresh_job or any(is_feature(key) for key in run.asset_selection or ()) for run in at_work)
+def is_computing(instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus], *jobs: str) -> bool:
+    """Whether there is a run, in one of these states, that may commit more features: of one of these jobs, or of any features."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=statuses))
+    return any(run.job_name in jobs or any(is_feature(key) for key in run.asset_selection or ()) for run in runs)
 
 
 def why_wait(instance: dg.DagsterInstance, job: str, what: str, every_s: int) -> str | None:

@@ -4,20 +4,18 @@ Level-triggered like the publish sensor: each look asks anew which partitions we
 are now. A commit is looked at in the Delta log, without a JVM; a run is asked for only where it reaches a partition.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 
 import dagster as dg
 
 from penstock.contract.view import FeatureView
-from penstock.orchestration.assets import feature_key, is_feature
+from penstock.orchestration.assets import feature_key
 from penstock.orchestration.partitions import range_tags
-from penstock.orchestration.publish_sensor import RUNS_PER_LOOK, UNFINISHED, shared_ranges, why_wait
-from penstock.publication.due import contiguous
+from penstock.orchestration.publish_sensor import RUNS_PER_LOOK, UNFINISHED, is_computing, shared_ranges, why_wait
+from penstock.publication.due import named
 from penstock.publication.repair import RepairPlan
 from penstock.store import Store
-
-REPAIR_SENSOR = "repair"
 
 
 def repair_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinition:
@@ -30,7 +28,7 @@ def repair_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefiniti
     """
 
     @dg.sensor(
-        name=REPAIR_SENSOR,
+        name="repair",
         job_name=job,
         minimum_interval_seconds=store.settings.dagster.repair_every_s,
         # Where the Clock stands still, no source goes on.
@@ -38,24 +36,23 @@ def repair_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefiniti
         description="computes the days that new, late or corrected source rows reach",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        if _is_computing(context.instance, job, refresh_job):
+        if is_computing(context.instance, UNFINISHED, job, refresh_job) or _is_backfilling(context.instance):
             return dg.SensorResult(skip_reason="features are being computed")
         waits = why_wait(context.instance, job, "repair", store.settings.dagster.repair_every_s)
         if waits is not None:
             return dg.SensorResult(skip_reason=waits)
-        repairs, unread = store.repair_plan(), list[str]()
+        repairs = store.repair_plan()
         wanted: dict[FeatureView, set[date]] = {}
         for view in store.project.views:
             days = set(repairs.days(view, automatic_only=True))
             if not any(source.name in repairs.unread for source in view.sources):
                 days.update(store.behind(view))
             wanted[view] = {day for day in days if day >= store.settings.dagster.first_day}
-        unread += [f"source '{name}' cannot be looked at: {why}" for name, why in repairs.unread.items()]
         requests = [
             dg.RunRequest(tags=range_tags(first, last), asset_selection=[feature_key(view) for view in views])
             for (first, last), views in shared_ranges(wanted).items()
         ][:RUNS_PER_LOOK]
-        remarks = [*unread, *beyond_horizon(store.project.views, repairs)]
+        remarks = [*repairs.problems, *beyond_horizon(store.project.views, repairs)]
         if not requests:
             return dg.SensorResult(skip_reason="; ".join(["every computed day is of the newest source rows", *remarks]))
         context.log.info("; ".join([f"{len(requests)} run(s) requested", *remarks]))
@@ -66,21 +63,12 @@ def repair_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefiniti
 
 def beyond_horizon(views: Sequence[FeatureView], repairs: RepairPlan) -> list[str]:
     """What is not repaired unasked, a sentence per view."""
-    left = {view: sorted(set(repairs.days(view)) - set(repairs.days(view, automatic_only=True))) for view in views}
     return [
-        f"{len(days)} day(s) of {view.ref} before the horizon wait for `penstock repair run`: {_named(days)}"
-        for view, days in left.items()
-        if days
+        f"{len(days)} day(s) of {view.ref} before the horizon wait for `penstock repair run`: {named(days)}"
+        for view in views
+        if (days := repairs.waiting(view))
     ]
 
 
-def _named(days: Iterable[date]) -> str:
-    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in contiguous(days))
-
-
-def _is_computing(instance: dg.DagsterInstance, *jobs: str) -> bool:
-    """Whether a run is at work, or waits, or a backfill goes on, that computes features."""
-    if any(backfill.status.value == "REQUESTED" for backfill in instance.get_backfills(limit=20)):
-        return True
-    under_way = instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-    return any(run.job_name in jobs or any(is_feature(key) for key in run.asset_selection or ()) for run in under_way)
+def _is_backfilling(instance: dg.DagsterInstance) -> bool:
+    return any(backfill.status.value == "REQUESTED" for backfill in instance.get_backfills(limit=20))

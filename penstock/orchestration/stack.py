@@ -76,7 +76,7 @@ class Stack:
         _fail_lost_runs(home)
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", dagster.host, "-p", str(dagster.port)]
         child = self._start("dagster", command, {**self._environment(), "DAGSTER_HOME": str(home)})
-        control = Control(f"http://{dagster.host}:{dagster.port}")
+        control = Control(dagster.url)
         self._open.callback(control.close)
         self._await(child, control.ready)
         return control

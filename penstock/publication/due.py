@@ -47,3 +47,8 @@ def contiguous(days: Iterable[date]) -> list[tuple[date, date]]:
         else:
             ranges.append((day, day))
     return ranges
+
+
+def named(days: Iterable[date]) -> str:
+    """Days as people write them: ranges of consecutive ones, ascending."""
+    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in contiguous(days))

@@ -15,7 +15,7 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.logs import AttemptEntry, newest
 from penstock.online.ledger import Intent, Publication, latest, unfinished, unfinished_step
-from penstock.publication.readable import Obeyed, readable_from
+from penstock.publication.readable import Obeyed, changing, readable_from
 from penstock.registry.marks import Mark, Step
 
 
@@ -82,14 +82,13 @@ def next_step(known: Known, days: Collection[date]) -> NextStep | None:
     publishing = {} if taking is not None else interrupted or _due(known, days)
     if not publishing and taking is None:
         return None
-    # An attempt that changed nothing has no rows.
-    changing = [(entry.partition, entry.attempt) for entry in known.committed if entry.changed != 0]
+    with_rows = changing(known.committed)
     reached = {day: row.attempt for day, row in latest(online).items()}
     return NextStep(
         publishing,
         taking,
-        taking is not None or any(reached.get(day, 0) < attempt <= publishing.get(day, 0) for day, attempt in changing),
-        readable_from(changing, online, publishing),
+        taking is not None or any(reached.get(day, 0) < attempt <= publishing.get(day, 0) for day, attempt in with_rows),
+        readable_from(with_rows, online, publishing),
         Obeyed.of(known.marks, taking),
     )
 

@@ -10,7 +10,7 @@ from penstock.clock import from_micros
 from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.contract.view import FeatureView
 from penstock.offline.logs import AttemptEntry, newest, passed
-from penstock.offline.watermark import DAY, days_between, start_of
+from penstock.offline.watermark import days_between
 from penstock.online.ledger import Publication, latest
 from penstock.publication.repair import RepairPlan
 
@@ -46,11 +46,6 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     due: bool
     stale_by_code: bool
     stale_by_data: dict[str, int]
-
-    @property
-    def is_open(self) -> bool:
-        """Whether more of the day is to come, as far as it is computed."""
-        return self.complete_until is not None and self.complete_until < start_of(self.partition) + DAY
 
     @property
     def word(self) -> Word:

@@ -7,11 +7,17 @@ from datetime import date
 from itertools import accumulate
 from typing import Self
 
+from penstock.offline.logs import AttemptEntry
 from penstock.online.ledger import Publication
 from penstock.registry.marks import Mark, Step
 
 THIS = 2**62
 """When what is being published now becomes readable: after everything that is."""
+
+
+def changing(committed: Iterable[AttemptEntry]) -> list[tuple[date, int]]:
+    """Partition and attempt of the attempts that have rows: one that changed nothing has none."""
+    return [(entry.partition, entry.attempt) for entry in committed if entry.changed != 0]
 
 
 def readable_from(

@@ -19,13 +19,13 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import attempts, copied_marks, copy_marks, copy_publications, passed, publications
+from penstock.offline.logs import AttemptEntry, attempts, copied_marks, copy_marks, copy_publications, passed, publications
 from penstock.online.ledger import FIRST_GENERATION, Publication, unfinished
 from penstock.online.store import OnlineStore
 from penstock.publication.evaluate import values_to_write
 from penstock.publication.held_store import Connect, with_store
 from penstock.publication.next_step import require_this_lake
-from penstock.publication.readable import Obeyed, readable_from
+from penstock.publication.readable import Obeyed, changing, readable_from
 from penstock.publication.verify import SAMPLE, Told, compare, told
 from penstock.publication.write_values import write_values
 from penstock.registry.marks import Mark, joined, of_view
@@ -89,13 +89,12 @@ def rebuild(
         return None
     for _ in range(_TRIES):
         before = with_store(connect, partial(told, view=view, generation=generation))
-        known, missing = _with_what_is_lacking(lake, view, before, generation)
+        known, missing, committed = _with_what_is_lacking(lake, view, before, generation)
         if not known.ledger or not (missing or force):
             return None
         with_store(connect, partial(_put_marks, marks=known.marks))
-        changing = [(e.partition, e.attempt) for e in attempts(lake, feature_table(view)) if passed(e) and e.changed != 0]
         table = read_features(spark, lake, view, lake.version(feature_table(view)))
-        readable, obeyed = readable_from(changing, known.ledger, {}), Obeyed.of(known.marks)
+        readable, obeyed = readable_from(changing(committed), known.ledger, {}), Obeyed.of(known.marks)
         values = values_to_write(spark, view, table, readable, obeyed, every_key=True)
         # A task does not read back what it wrote: where a publication was begun and not recorded, a key may hold something newer.
         written, deleted, _ = write_values(values, view, connect, generation, patience_s, rows, sample=0)
@@ -136,7 +135,7 @@ def copy_ledger(
             published meanwhile.
     """
     before = with_store(connect, partial(told, view=view, generation=generation))
-    known, missing = _with_what_is_lacking(lake, view, before, generation)
+    known, missing, _ = _with_what_is_lacking(lake, view, before, generation)
     copied = copy_publications(lake, before.ledger)
     copy_marks(lake, before.marks)
     if missing:
@@ -153,15 +152,17 @@ def copy_ledger(
     return copied, len(missing)
 
 
-def _with_what_is_lacking(lake: Lake, view: FeatureView, of_store: Told, generation: int) -> tuple[Told, list[Publication]]:
-    """What store and lake know together, and the ledger rows that the store lacks of it."""
+def _with_what_is_lacking(
+    lake: Lake, view: FeatureView, of_store: Told, generation: int
+) -> tuple[Told, list[Publication], list[AttemptEntry]]:
+    """What store and lake know together, the ledger rows that the store lacks of it, and the attempts that passed."""
     committed = [entry for entry in attempts(lake, feature_table(view)) if passed(entry)]
     have = {(row.partition, row.attempt) for row in of_store.ledger}
     require_this_lake(view, [*have, *unfinished(of_store.intent, of_store.ledger).items()], committed)
     copied = [row for row in publications(lake, view.name, view.version) if row.generation == generation]
     missing = [row for row in copied if (row.partition, row.attempt) not in have]
     marks = _joined([*of_store.marks, *of_view(copied_marks(lake), view.name, view.version)])
-    return replace(of_store, ledger=tuple(sorted([*of_store.ledger, *missing])), marks=tuple(marks)), missing
+    return replace(of_store, ledger=tuple(sorted([*of_store.ledger, *missing])), marks=tuple(marks)), missing, committed
 
 
 def _joined(marks: Iterable[Mark]) -> list[Mark]:

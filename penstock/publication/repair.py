@@ -58,6 +58,16 @@ class RepairPlan(msgspec.Struct, frozen=True, kw_only=True):
         mine = [one for one in self.stale if (one.view, one.version) == (view.name, view.version)]
         return [one.partition for one in mine if one.automatic or not automatic_only]
 
+    def waiting(self, view: FeatureView) -> list[date]:
+        """Those of them that are repaired only when asked: they lie before the horizon."""
+        automatic = set(self.days(view, automatic_only=True))
+        return [day for day in self.days(view) if day not in automatic]
+
+    @property
+    def problems(self) -> list[str]:
+        """Which sources could not be looked at and why, a sentence each."""
+        return [f"source '{name}' cannot be looked at: {why}" for name, why in self.unread.items()]
+
 
 def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon: timedelta) -> RepairPlan:
     """Look at the source commits nobody has looked at, and judge which partitions of some views they reach.

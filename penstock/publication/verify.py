@@ -22,7 +22,7 @@ from penstock.publication.encode import Target, writes_of
 from penstock.publication.evaluate import values_to_write
 from penstock.publication.held_store import Connect, with_store
 from penstock.publication.next_step import require_this_lake
-from penstock.publication.readable import Obeyed, readable_from
+from penstock.publication.readable import Obeyed, changing, readable_from
 from penstock.registry.marks import Mark, of_view
 
 SAMPLE = 1000  # keys: of a fill in which one key in a hundred is wrong, 1000 miss them all once in 23,000 times
@@ -130,11 +130,11 @@ def compare(
         sampled = keys.to_pylist()
     else:
         sampled = [{}]
-    changing = [(entry.partition, entry.attempt) for entry in committed if entry.changed != 0]
+    with_rows = changing(committed)
     step = unfinished_step(by.intent, by.marks)
-    possible = [(readable_from(changing, by.ledger, {}), Obeyed.of(by.marks))]
+    possible = [(readable_from(with_rows, by.ledger, {}), Obeyed.of(by.marks))]
     if begun or step is not None:
-        possible.append((readable_from(changing, by.ledger, begun), Obeyed.of(by.marks, step)))
+        possible.append((readable_from(with_rows, by.ledger, begun), Obeyed.of(by.marks, step)))
     target = Target.of(view, generation)
     right = [_evaluated(spark, view, target, rows, *under) for under in possible]
     encoded = [encode_key(target.join_keys, [row[name] for name in names]) for row in sampled]

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.contract.function import module_of
@@ -68,6 +69,14 @@ class Project:
                 f"no feature view '{name}' in project '{self.name}'; it has {', '.join(sorted(v.ref for v in self.views)) or 'none'}"
             )
         return max(found, key=lambda v: v.version)
+
+    def views_named(self, names: Sequence[str] | None) -> Sequence[FeatureView]:
+        """The views of these names, in this order, as `view` takes them; without names all.
+
+        Raises:
+            RegistryError: there is none of a name.
+        """
+        return [self.view(name) for name in names] if names else self.views
 
     def service(self, name: str) -> FeatureService:
         """A feature service by name.

@@ -17,7 +17,7 @@ def test_runs_that_compute_features_are_told_from_others() -> None:
     def answer(job: str, *assets: list[str], status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED) -> bool:
         with dg.instance_for_test() as instance:
             instance.add_run(dg.DagsterRun(job_name=job, status=status, asset_selection=frozenset(map(dg.AssetKey, assets)) or None))
-            return is_computing(instance, "refresh")
+            return is_computing(instance, [dg.DagsterRunStatus.STARTED], "refresh")
 
     assert answer("refresh")
     assert answer("__ASSET_JOB", ["sources", "orders"], ["features", "spending"])

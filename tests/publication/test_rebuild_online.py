@@ -162,12 +162,16 @@ def test_a_view_that_was_never_published_is_left_alone(online: Online, tmp_path:
     assert (online.held(online.second), online.ledger(online.second)) == ({}, [])
 
 
-def test_what_is_published_after_a_rebuild_wins_over_what_it_wrote(online: Online) -> None:
-    online.rebuild()
+def publish_a_correction_to_the_second(online: Online) -> None:
     online.world.placed[1] = online.world.placed[1].__class__("ann", 13.0, MONDAY + 9 * HOUR)
     online.world.compute(TODAY)
     online.publish(online.second)
     assert online.amounts(online.second) == [13.0, 20.0, None, None]
+
+
+def test_what_is_published_after_a_rebuild_wins_over_what_it_wrote(online: Online) -> None:
+    online.rebuild()
+    publish_a_correction_to_the_second(online)
     assert online.verify(online.second) == Verified(3)
     assert online.ledger(online.second) == online.copied()
 
@@ -228,10 +232,7 @@ def test_a_rebuild_that_was_killed_is_finished_by_whoever_comes_next(
         online.rebuild()
         assert online.held(online.second) == online.held(online.first)
     else:  # with something newer, of a key that was published three times at one event time
-        online.world.placed[1] = online.world.placed[1].__class__("ann", 13.0, MONDAY + 9 * HOUR)
-        online.world.compute(TODAY)
-        online.publish(online.second)
-        assert online.amounts(online.second) == [13.0, 20.0, None, None]
+        publish_a_correction_to_the_second(online)
     assert online.verify(online.second) == Verified(3)
     assert online.ledger(online.second) == online.copied()
 
