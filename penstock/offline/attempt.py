@@ -21,8 +21,8 @@ from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
 from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
-from penstock.offline.commit import commit_changes, create_feature_table, last_created
-from penstock.offline.compute import compute_rows, judged_day, range_of, require_utc_session, schema_problems, up_to
+from penstock.offline.commit import commit_changes, create_feature_table, last_created, row_digest
+from penstock.offline.compute import compute_rows, is_complete, judged_day, range_of, require_utc_session, schema_problems, up_to
 from penstock.offline.cuts import GATE as CUTS_GATE
 from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.lake import Lake, feature_table, quarantine_table
@@ -89,7 +89,7 @@ def run_attempt(
     if isinstance(computed, Verdict):
         entries = [this.entry(day, limit, computed) for day, limit in limits.items()]
     else:
-        rows = up_to(view, computed, limits, now).cache()
+        rows = up_to(view, computed, limits, now).withColumn("row_digest", row_digest(view)).cache()
         try:
             with as_themselves():
                 verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
@@ -164,7 +164,7 @@ def _commit_what_passes(
         _quarantine(spark, lake, this, rows, limits, refused)
     entries = {day: this.entry(day, limit, verdicts[day]) for day, limit in limits.items()}
     if good:
-        mine = rows.where(F.to_date("event_time").isin(list(good)))
+        mine = rows.where(is_complete(good))
         # All that is needed to log the attempt, should this run end right after the commit.
         note = {"run_id": this.run_id, "entries": msgspec.to_builtins([entries[day] for day in good])}
         changes = commit_changes(spark, lake, this.view, mine, good, created=this.created, metadata=note)
@@ -245,7 +245,8 @@ def _quarantine(
     days = spark.createDataFrame(facts, "_day date, reasons array<string>")
     attempt = to_micros(this.created)
     (
-        rows.withColumn("event_date", judged_day(all_days))
+        rows.drop("row_digest")
+        .withColumn("event_date", judged_day(all_days))
         .join(F.broadcast(days), F.col("event_date").eqNullSafe(F.col("_day")))
         .drop("_day")
         .withColumn("attempt", F.lit(attempt))

@@ -18,6 +18,7 @@ from penstock.contract.rules import RESERVED_COLUMNS
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
+from penstock.offline.compute import is_complete
 from penstock.offline.lake import RETENTION, Lake, feature_table
 
 # Written into every commit of ours, under Delta's userMetadata.
@@ -111,7 +112,8 @@ def commit_changes(
 
     Args:
         spark, lake, view: where to and what.
-        computed: join keys, event_time, features; rows of these partitions up to their `complete_until`.
+        computed: join keys, event_time, features, row_digest; rows of these partitions up to their `complete_until`. Read
+            twice, so cached.
         complete_until: the partitions, with the event time up to which they were computed; current rows
             after it are left alone.
         created: the attempt's created time, later than any in the table.
@@ -129,21 +131,19 @@ def commit_changes(
         raise CommitError(f"{table} does not exist; create it first")
     changes = _differences(view, computed, read_features(spark, lake, view, read), complete_until)
     changes = changes.withColumn("created_time", F.lit(created)).withColumn("attempt", F.lit(to_micros(created)))
-    changes = changes.select(*_columns(view)).cache()
-    try:
-        counted = changes.groupBy("event_date").agg(
-            F.count("*").alias("rows"),
-            F.sum(F.col("retracted").cast("int")).alias("retracted"),
-            F.max(F.unix_micros("available_time")).alias("latest"),
-        )
-        per_day = {row["event_date"]: row for row in counted.collect()}
-        future = {str(day): from_micros(row["latest"]).isoformat() for day, row in per_day.items() if row["latest"] > to_micros(created)}
-        if future:
-            raise CommitError(f"{table}: rows would become available after now ({created.isoformat()}): {future}")
-        if per_day:
-            _append(lake, view, changes, read, created, metadata)
-    finally:
-        changes.unpersist()
+    changes = changes.select(*_columns(view))
+    counted = changes.groupBy("event_date").agg(
+        F.count("*").alias("rows"),
+        F.sum(F.col("retracted").cast("int")).alias("retracted"),
+        F.max(F.unix_micros("available_time")).alias("latest"),
+    )
+    per_day = {row["event_date"]: row for row in counted.collect()}
+    future = {str(day): from_micros(row["latest"]).isoformat() for day, row in per_day.items() if row["latest"] > to_micros(created)}
+    if future:
+        raise CommitError(f"{table}: rows would become available after now ({created.isoformat()}): {future}")
+    if per_day:
+        # Compared once more: the digests alone are cheaper to compare twice than all values to keep.
+        _append(lake, view, changes, read, created, metadata)
     version = lake.version(table)
     assert version is not None
     return Changes(
@@ -158,14 +158,12 @@ def _columns(view: FeatureView) -> list[str]:
 
 def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, complete_until: Mapping[date, datetime]) -> DataFrame:
     keys = [*view.entity.join_keys, "event_time"]
-    days = sorted(complete_until)
-    limits = F.create_map(*[F.lit(x) for day in days for x in (day, complete_until[day])])
-    mine = F.col("event_date").between(F.lit(days[0]), F.lit(days[-1])) & F.col("event_date").isin(days)
-    current = current_rows(table.where(mine & (F.col("event_time") <= limits[F.col("event_date")])), view).select(
+    around = F.col("event_date").between(F.lit(min(complete_until)), F.lit(max(complete_until)))  # which files to open
+    current = current_rows(table.where(around & is_complete(complete_until)), view).select(
         *keys, F.col("row_digest").alias("_digest"), F.col("retracted").alias("_retracted"), F.col("available_time").alias("_available")
     )
     available = F.expr(f"event_time + INTERVAL {view.delay // MICROSECOND} MICROSECOND")
-    new = computed.withColumn("row_digest", row_digest(view)).withColumn("_new", F.lit(True))
+    new = computed.withColumn("_new", F.lit(True))
     both = new.join(current, keys, "full_outer").withColumn("available_time", available)
     is_new = F.col("_new").isNotNull()
     differs = (F.col("_digest") != F.col("row_digest")) | (F.col("_available") != F.col("available_time"))

@@ -16,7 +16,7 @@ from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake
 from penstock.offline.sources import read_source, table_name
 from penstock.offline.tile_table import windowed_from_tiles
-from penstock.offline.watermark import DAY, start_of
+from penstock.offline.watermark import DAY, spans, start_of
 from penstock.offline.windows.arrow import input_of, micros
 from penstock.offline.windows.inputs import output_schema, with_inputs
 from penstock.offline.windows.plan import plan_of
@@ -94,11 +94,20 @@ def up_to(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
 
     Rows later than now and rows without an event time stay in: they are wrong, and the audit must see them.
     """
-    limits = F.create_map(*[F.lit(x) for day, limit in complete_until.items() for x in (day, limit)])
     columns = [*view.entity.join_keys, "event_time", *view.feature_names]
-    event, day = F.col("event_time"), F.to_date("event_time")
-    complete = day.isin(list(complete_until)) & (event <= limits[day])
-    return rows.select(*columns).where(complete | (event > F.lit(now)) | event.isNull())
+    event = F.col("event_time")
+    return rows.select(*columns).where(is_complete(complete_until) | (event > F.lit(now)) | event.isNull())
+
+
+def is_complete(limits: Mapping[date, datetime]) -> Column:
+    """Whether a row's event time lies in one of these days, up to where that is complete.
+
+    Said by spans, not by days: a year as a map from day to limit costs Spark more to plan than its rows cost to compute.
+    """
+    event, found = F.col("event_time"), F.lit(False)
+    for start, end in spans(limits):
+        found = found | ((event >= F.lit(start)) & (event < F.lit(end)))
+    return found
 
 
 def judged_day(days: Iterable[date]) -> Column:

@@ -77,9 +77,9 @@ def refresh_tiles(spark: SparkSession, lake: Lake, view: FeatureView, inputs: Ma
         return
     table = tile_table(view)
     _create(spark, lake, view)
-    marks = F.create_map(*[F.lit(x) for day in stale for x in (day, wanted[day])])
+    marks = F.broadcast(spark.createDataFrame([(day, wanted[day]) for day in stale], "event_date date, made_from string"))
     keys = list(view.entity.join_keys)
-    rows = _built(spark, lake, view, inputs, stale).withColumn("made_from", marks[F.col("event_date")])
+    rows = _built(spark, lake, view, inputs, stale).join(marks, "event_date")
     try:
         (
             rows.sortWithinPartitions("event_date", *keys, "event_time", "available_time")

@@ -49,6 +49,23 @@ def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowF
     return max(start - MICROSECOND, min(end, known_by - view.delay))
 
 
+def spans(limits: Mapping[date, datetime]) -> list[tuple[datetime, datetime]]:
+    """The event times of some days, each up to where it is complete: from the first to before the second; days that touch are one.
+
+    Args:
+        limits: day → the last instant that is complete, as `complete_until` gives it.
+    """
+    found: list[tuple[datetime, datetime]] = []
+    for day, limit in sorted(limits.items()):
+        start, end = start_of(day), min(start_of(day) + DAY, limit + MICROSECOND)
+        if end <= start:
+            continue
+        if found and found[-1][1] == start:
+            start = found.pop()[0]
+        found.append((start, end))
+    return found
+
+
 def require_time_goes_on(table: str, entries: Iterable[AttemptEntry], now: datetime) -> None:
     """Nothing, if no partition of a table was brought further than now.
 

@@ -18,25 +18,25 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from penstock.clock import to_micros
 from penstock.contract.view import FeatureView
 from penstock.contract.view_parts import Feature
 from penstock.dtypes import FLOAT_DTYPES
 from penstock.errors import PenstockError
 from penstock.offline.attempt import Verdict
-from penstock.offline.compute import judged_day
+from penstock.offline.compute import is_complete, judged_day
 from penstock.offline.watermark import DAY, start_of
 
 NO_EVENT_TIME = "event_time_not_null"
+REPEATED = "one_row_per_key_and_event_time"
 _PARTITION = "partition"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: a count per partition that must lie between two bounds, ends included."""
+    """One rule: a count per partition that must lie between two bounds, ends included; without a metric it is counted apart."""
 
     name: str
-    metric: Column
+    metric: Column | None
     minimum: float | None = None
     maximum: float | None = None
     closed_days_only: bool = False
@@ -50,7 +50,7 @@ class Rule:
 
 
 def rules(view: FeatureView) -> list[Rule]:
-    """The rules of a view, over computed rows with `_limit_us` (how far the day is complete) added."""
+    """The rules of a view, over computed rows with `_complete` (whether their day is complete so far; null without an event time) added."""
     keys = [F.col(name) for name in view.entity.join_keys]
     none = F.lit(False)
     no_key = none
@@ -59,9 +59,9 @@ def rules(view: FeatureView) -> list[Rule]:
     found = [
         Rule("has_rows", F.count(F.lit(1)), minimum=1, closed_days_only=True),
         Rule("join_keys_not_null", F.count_if(no_key), maximum=0),
-        Rule("one_row_per_key_and_event_time", F.count(F.lit(1)) - F.count_distinct(F.struct(*keys, "event_time")), maximum=0),
+        Rule(REPEATED, None, maximum=0),
         Rule(NO_EVENT_TIME, F.count_if(F.col("event_time").isNull()), maximum=0),
-        Rule("event_time_not_in_future", F.count_if(F.unix_micros("event_time") > F.col("_limit_us")), maximum=0),
+        Rule("event_time_not_in_future", F.count_if(~F.col("_complete")), maximum=0),
     ]
     for feature in view.features:
         found += _feature_rules(feature)
@@ -98,14 +98,11 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
         A verdict for each partition, one with no rows included.
     """
     checks = rules(view)
-    limits = F.create_map(*[F.lit(x) for day, limit in complete_until.items() for x in (day, to_micros(limit))])
-    profile = (
-        rows.withColumn("_day", judged_day(complete_until))
-        .withColumn("_limit_us", limits[F.col("_day")])
-        .groupBy("_day")
-        .agg(F.count(F.lit(1)).alias("_rows"), *[rule.metric.alias(rule.name) for rule in checks])
-    )
-    counted = {row["_day"]: row.asDict() for row in profile.collect()}
+    judged = rows.withColumn("_day", judged_day(complete_until)).withColumn("_complete", is_complete(complete_until))
+    counts = [rule.metric.alias(rule.name) for rule in checks if rule.metric is not None]
+    profile = judged.groupBy("_day").agg(F.count(F.lit(1)).alias("_rows"), *counts)
+    repeated = _repeated(view, judged)
+    counted = {row["_day"]: {**row.asDict(), REPEATED: repeated[row["_day"]]} for row in profile.collect()}
     nowhere = counted.pop(None, {"_rows": 0})["_rows"]
     empty = {"_rows": 0, **{rule.name: 0 for rule in checks}}
     table = pd.DataFrame([{_PARTITION: day, **(counted.get(day) or empty), NO_EVENT_TIME: nowhere} for day in complete_until])
@@ -121,6 +118,13 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
             reasons=[rule.sentence(record[rule.name]) for rule in broken],
         )
     return verdicts
+
+
+def _repeated(view: FeatureView, judged: DataFrame) -> dict[date | None, int]:
+    """Day → how many of its rows repeat the key and event time of another. Beside the other counts, Spark would carry all of them
+    through a shuffle by key."""
+    each = judged.groupBy("_day", *view.entity.join_keys, "event_time").agg((F.count(F.lit(1)) - 1).alias("_more"))
+    return {row["_day"]: row["_more"] for row in each.groupBy("_day").agg(F.sum("_more").alias("_more")).collect()}
 
 
 def validate(table: pd.DataFrame, checks: list[Rule], closed: set[date]) -> dict[date, set[str]]:

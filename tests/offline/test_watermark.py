@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from penstock.clock import MICROSECOND
 from penstock.contract import FeatureView, count, days, hours, minutes
 from penstock.contract.aggregation import Aggregation
 from penstock.errors import CommitError
 from penstock.offline.logs import AttemptEntry
-from penstock.offline.watermark import complete_until, require_time_goes_on
+from penstock.offline.watermark import complete_until, require_time_goes_on, spans, start_of
 from tests.world import MONDAY, attempt_entry, view_of_orders
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -81,3 +82,17 @@ def test_a_clock_that_goes_back_is_refused() -> None:
     require_time_goes_on("raw/orders", entries, NOON)
     with pytest.raises(CommitError, match=r"the Clock says 2026-03-02T11:00:00\+00:00, but 2026-03-02 is in up to 2026-03-02T12:00:00"):
         require_time_goes_on("raw/orders", entries, NOON - HOUR)
+
+
+def test_days_that_touch_are_one_span_and_one_that_is_not_complete_ends_it() -> None:
+    monday, end = date(2026, 3, 2), timedelta(days=1)
+    limits = {
+        monday: start_of(monday) + end,
+        monday + end: start_of(monday) + 2 * end,
+        monday + 2 * end: start_of(monday) + 2 * end + timedelta(hours=3),  # its rows up to 03:00 are in, that of 03:00 too
+        monday + 3 * end: start_of(monday) + 3 * end - MICROSECOND,  # none is
+        monday + 5 * end: start_of(monday) + 6 * end,
+    }
+    first, last = start_of(monday), start_of(monday) + 2 * end + timedelta(hours=3) + MICROSECOND
+    assert spans(limits) == [(first, last), (start_of(monday) + 5 * end, start_of(monday) + 6 * end)]
+    assert spans({}) == []
