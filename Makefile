@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 REAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-serving bench-windows clean lock
+.PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-refresh bench-serving bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -59,6 +59,9 @@ bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckD
 
 bench-publish: $(READY) ## bulk publication beside Feast's materialize, on one Cassandra node
 	@$(BIN)/python -m benchmarks.publish.run
+
+bench-refresh: $(READY) ## from a source commit to readable online, by stage, sensors as shipped (COMMITS=20)
+	@$(BIN)/python -m benchmarks.refresh.run $(if $(COMMITS),--commits $(COMMITS))
 
 bench-serving: $(READY) ## the gateway beside Feast's feature server under load, on one Cassandra node
 	@$(BIN)/python -m benchmarks.serving.run
