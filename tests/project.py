@@ -65,8 +65,8 @@ class Project:
     def lake(self) -> Lake:
         return Lake(str(self.folder / "var/lake"))
 
-    def settings(self, now: datetime) -> Settings:
-        """Its settings with the Clock standing still at `now`."""
+    def settings(self, now: datetime | None) -> Settings:
+        """Its settings with the Clock standing still at `now`; None: it goes on as the machine's."""
         found = load_settings(self.folder)
         return found.model_copy(update={"clock": found.clock.model_copy(update={"now": now})})
 

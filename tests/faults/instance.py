@@ -55,8 +55,10 @@ FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": 
 class Instance:
     """The running project, seen from outside: over GraphQL, in the lake, and in the online store."""
 
-    def __init__(self, project: Project, definitions: Definitions, now: datetime, control: Control, gateway: tuple[str, str]) -> None:
-        self.project, self.now, self.control = project, now, control
+    def __init__(
+        self, project: Project, definitions: Definitions, now: datetime | None, control: Control, gateway: tuple[str, str]
+    ) -> None:
+        self.project, self.control = project, control
         self.gateway_url, self.api_key = gateway
         self.settings = project.settings(now)
         self.definitions = definitions

@@ -1,0 +1,390 @@
+"""Chaos: runs, the daemon and the node killed with -9 while everything a project does goes on at once, on the machine's clock.
+
+    corrections of past days ──► repair ─┐
+    the refresh of the open day ─────────┼──► publications ──► a reader, who notes all it is given
+    backfills, one after the other ──────┘
+
+Each of these goes on whatever is killed. The killer draws what to kill, and when: of publications it prefers the time after the
+first value of the run was written.
+"""
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+
+from penstock.contract import FeatureView
+from penstock.errors import PenstockError
+from penstock.offline.lake import Lake, feature_table
+from penstock.online.ledger import unfinished
+from penstock.online.store import OnlineStore
+from penstock.orchestration.control import Control
+from penstock.orchestration.stack import Stack
+from penstock.publication.held_store import with_store
+from penstock.registry.project import Project as Definitions
+from penstock.registry.project import load_project
+from penstock.runtime.node_status import node_status
+from penstock.runtime.nodes import node_up
+from penstock.sdk import FeatureClient
+from tests.faults.instance import Instance, Victim
+from tests.online_content import read_values
+from tests.project import Project
+
+DAY = timedelta(days=1)
+REACH = 9 * DAY  # how far before its days their windows look, and a day
+VIEWS = ["carrier_origin_delays", "route_delays", "aircraft_turnaround"]
+
+# The facts, but a day named in var/corrections.json with a number k: one flight in fifty is missing, another's delay is k minutes
+# longer. With the next k those are back as they were, and others are not.
+INGEST = """
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs import flights_data
+
+CORRECTIONS = Path(__file__).parent.parent / "var" / "corrections.json"
+
+
+def facts(name, start, end, known_by):
+    table = flights_data.facts(name, start, end, known_by)
+    corrections = json.loads(CORRECTIONS.read_text()) if CORRECTIONS.exists() else {}
+    rows, place = table.to_pydict(), table.column_names.index("arr_delay_min")
+    keep, delays = [], []
+    for flight, happened, delay in zip(rows["flight_id"], rows["event_time"], rows["arr_delay_min"]):
+        k = corrections.get(happened.date().isoformat(), 0)
+        bucket = int(sha256(flight.encode()).hexdigest()[:4], 16) % 50
+        keep.append(k == 0 or bucket != (k + 7) % 50)
+        delays.append(delay if k == 0 or bucket != k % 50 or delay is None else delay + k)
+    return table.set_column(place, "arr_delay_min", pa.array(delays, pa.int32())).filter(pa.array(keep))
+
+
+FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": facts}
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the reader was given of a key for the first time, or again after something else."""
+
+    at: datetime
+    event_time: datetime
+    values: tuple[Any, ...]
+
+
+@dataclass
+class Reader:
+    """Asks the gateway for the same entities over and over, and keeps every change of what it is given.
+
+    Args:
+        url, key: of the gateway.
+        entities: the rows asked for.
+        seen: (view, row) → what it was given, in order.
+        answers: how often it was answered, and how often it was told by a typed error that it could not be.
+    """
+
+    url: str
+    key: str
+    entities: Sequence[dict[str, Any]]
+    seen: dict[tuple[str, int], list[Seen]] = field(default_factory=dict)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def run(self, ended: threading.Event) -> None:
+        """Until ended."""
+        with FeatureClient(self.url, api_key=self.key, timeout_s=5) as client:
+            while not ended.wait(0.2):
+                try:
+                    result = client.features("arrival_delay", list(self.entities))
+                except PenstockError as error:
+                    self.answers[type(error).__name__] += 1
+                    continue
+                self.answers[f"answered {result.degraded}".strip()] += 1
+                if not result.degraded:
+                    self._note(result)
+
+    def _note(self, result: Any) -> None:
+        for view in result.views:
+            for row, event_time in enumerate(view.event_times):
+                if event_time is None:
+                    continue
+                values = tuple(result.columns[n][row] for n in view.features)
+                known = self.seen.setdefault((view.view, row), [])
+                if not known or (known[-1].event_time, known[-1].values) != (event_time, values):
+                    known.append(Seen(result.now, event_time, values))
+
+
+class Chaos(Instance):
+    """The running project, the machine's clock, and what goes on in it.
+
+    Args:
+        project, definitions: what runs.
+        stack: Dagster's; replaced when the daemon was killed.
+        control, gateway: as `Instance` has them.
+        first: the first partition.
+    """
+
+    def __init__(
+        self, project: Project, definitions: Definitions, stack: Stack, control: Control, gateway: tuple[str, str], first: date
+    ) -> None:
+        super().__init__(project, definitions, None, control, gateway)
+        self.stack, self.first = stack, first
+        self.kills: list[str] = []
+        self.between = 0  # kills between the first value that a publishing run wrote and its last ledger row
+        self.begun: Counter[str] = Counter()
+        self._ended = threading.Event()
+        self._dagster_is_there = threading.Event()
+        self._dagster_is_there.set()
+
+    @contextmanager
+    def all_at_once(self, reader: Reader) -> Iterator[None]:
+        """Corrections, backfills and the reader, beside what the instance does by itself, until the block ends."""
+        threads = [threading.Thread(target=self._until_ended, args=(do, pause)) for do, pause in ((self._correct, 20), (self._backfill, 5))]
+        threads.append(threading.Thread(target=reader.run, args=(self._ended,)))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            for thread in threads:
+                thread.join()
+
+    def _until_ended(self, do: Callable[[], None], pause_s: float) -> None:
+        while not self._ended.wait(random.uniform(0.5, 1.5) * pause_s):
+            # Whatever it needs may have been killed; then it is tried again.
+            with suppress(Exception):
+                self._dagster_is_there.wait()
+                do()
+
+    def _correct(self) -> None:
+        """Correct a day of the last week, and ingest it."""
+        day = _today() - random.randint(1, 6) * DAY
+        path = self.project.folder / "var" / "corrections.json"
+        known = _json(path)
+        _write_json(path, {**known, day.isoformat(): known.get(day.isoformat(), 0) + 1})
+        self.control.launch([self.source_key], day, day)
+        self.begun["corrections"] += 1
+
+    def _backfill(self) -> None:
+        """Compute some days of all views again, by the command."""
+        begin = self.first + random.randint(0, (_today() - self.first).days - 3) * DAY
+        command = [sys.executable, "-m", "penstock.cli.main", "backfill", str(begin), str(begin + 2 * DAY), "--force"]
+        self.begun["backfills"] += 1
+        process = subprocess.Popen(command, cwd=self.project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not self._ended.wait(0.5):
+            pass
+        process.kill()
+        process.wait()
+        self.begun["backfills that went through"] += process.returncode == 0
+
+    def kill_something(self) -> None:
+        """Kill one thing, and note at which phase."""
+        what = random.choices(["run", "daemon", "node"], [0.8, 0.1, 0.1])[0]
+        if what == "daemon":
+            self.kills.append(f"daemon: {self._at_work()}")
+            self._kill_daemon()
+        elif what == "node":
+            self.kills.append(f"node: {self._at_work()}")
+            self._kill_node()
+        else:
+            self.kills.append(self._kill_run())
+
+    def _kill_run(self) -> str:
+        wants_publishing = random.random() < 0.7
+        while True:
+            runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
+            wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]
+            run = random.choice(wanted) if wanted else None
+            pid = None if run is None else self._pid_now(run.run_id)
+            if run is None or pid is None:
+                time.sleep(0.3)
+                continue
+            try:
+                return self._kill_publishing(pid) if wants_publishing else self._kill_computing(run, pid)
+            except psutil.NoSuchProcess:
+                continue
+
+    def _kill_computing(self, run: dg.DagsterRun, pid: int) -> str:
+        time.sleep(random.uniform(0, 15))
+        versions = {view.name: self.project.lake.version(feature_table(view)) for view in self.views}
+        victim = Victim(pid)
+        if not victim.alive:
+            return self._kill_run()
+        lived = victim.kill()
+        ingests = any(key.path[0] == "sources" for key in run.asset_selection or ())
+        moved = sum(self.project.lake.version(feature_table(view)) != versions[view.name] for view in self.views)
+        what = "ingesting" if ingests else "computing"
+        return f"{what}: after {5 * round(lived / 5)} s{', with a commit' if moved else ''}"
+
+    def _kill_publishing(self, pid: int) -> str:
+        """Kill it at once, or (twice in three) some time after the first value that it writes."""
+        victim = Victim(pid)
+        phase = with_store(self.connect, lambda store: self._wait_and_kill(store, victim, wait=random.random() < 0.67))
+        if phase is None:
+            return self._kill_run()
+        self.between += phase.startswith("between")
+        return f"publishing: {phase}"
+
+    async def _wait_and_kill(self, store: OnlineStore, victim: Victim, *, wait: bool) -> str | None:
+        await store.prepare([view.entity.name for view in self.views])
+        ledgers = [await store.publications(view.name, view.version) for view in self.views]
+        before, written, until_s = await self._probe(store), False, None
+        begun = time.monotonic()
+        while victim.alive and time.monotonic() - begun < 60:
+            if not written and await self._probe(store) != before:
+                written, until_s = True, time.monotonic() + random.uniform(0, 3)
+            if not wait or (until_s is not None and time.monotonic() > until_s):
+                break
+            await asyncio.sleep(0.01)
+        if not victim.alive:
+            return None
+        victim.kill()
+        written = written or await self._probe(store) != before
+        intents = [await store.intent(view.name, view.version, 1) for view in self.views]
+        now = [await store.publications(view.name, view.version) for view in self.views]
+        open_ones = sum(bool(unfinished(intent, rows)) for intent, rows in zip(intents, now, strict=True))
+        recorded = sum(a != b for a, b in zip(now, ledgers, strict=True))
+        if written and open_ones:
+            return f"between its first write and its last ledger row ({recorded} views recorded)"
+        return "an intent, nothing written" if open_ones else "nothing begun" if not recorded else "recorded"
+
+    async def _probe(self, store: OnlineStore) -> list[Any]:
+        return [await read_values(store, view, keys) for view, keys in self._some_keys.items()]
+
+    @property
+    def _some_keys(self) -> dict[FeatureView, list[tuple[object, ...]]]:
+        """Ten keys of each view: enough to see that a publication writes."""
+        if not hasattr(self, "_keys"):
+            self._keys = {view: random.Random(1).sample(sorted(keys_of(self, view)), 10) for view in self.views}
+        return self._keys
+
+    def _pid_now(self, run_id: str) -> int | None:
+        with self.dagster() as instance:
+            for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+                metadata: dict[str, Any] = dict(entry.dagster_event.engine_event_data.metadata) if entry.dagster_event else {}
+                if "pid" in metadata:
+                    return int(metadata["pid"].value)
+        return None
+
+    def _at_work(self) -> str:
+        """What was going on, in a few words."""
+        jobs = sorted({"publishing" if run.job_name == "publish_online" else "computing" for run in self.unfinished()})
+        return " and ".join(jobs) or "nothing at work"
+
+    def _kill_daemon(self) -> None:
+        """The daemon, and after a while what is left of `dagster dev` ends; it is started again, as whatever watches over it would.
+        Runs that were under way may live on without it."""
+        self._dagster_is_there.clear()
+        try:
+            for process in psutil.process_iter(["cmdline", "cwd"]):
+                if process.info["cwd"] == str(self.project.folder) and "dagster._daemon" in " ".join(process.info["cmdline"] or []):
+                    process.kill()
+            time.sleep(random.uniform(0, 5))
+            self.restart_dagster()
+        finally:
+            self._dagster_is_there.set()
+
+    def restart_dagster(self) -> None:
+        """End `dagster dev`, if it has not ended, and start it again."""
+        self.stack.__exit__(None, None, None)
+        self.stack = Stack(self.settings)
+        self.control = self.stack.dagster()
+
+    def stop_the_clock(self) -> datetime:
+        """End Dagster and what it left behind, and start it again with the Clock standing still, which it tells."""
+        self.stack.__exit__(None, None, None)
+        self.end_orphans()
+        now = datetime.now(UTC)
+        self.settings = self.project.settings(now)
+        self.restart_dagster()
+        return now
+
+    def command(self, *words: str) -> None:
+        """Run a `penstock` command in the project, at its Clock."""
+        now = self.settings.clock.now
+        env = {**os.environ, **({} if now is None else {"PENSTOCK_CLOCK__NOW": now.isoformat()})}
+        command = [sys.executable, "-m", "penstock.cli.main", *words]
+        done = subprocess.run(command, cwd=self.project.folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _kill_node(self) -> None:
+        pid = node_status(self.settings).pid
+        assert pid is not None
+        psutil.Process(pid).kill()
+        time.sleep(random.uniform(0, 8))
+        node_up(self.settings)
+
+    def end_orphans(self) -> None:
+        """Runs that outlived the Dagster that started them, and what they had started."""
+        for process in psutil.process_iter(["cwd", "ppid", "cmdline"]):
+            if process.info["cwd"] == str(self.project.folder) and process.info["ppid"] == 1 and "python" in process.name():
+                with suppress(psutil.NoSuchProcess):
+                    for child in process.children(recursive=True):
+                        child.kill()
+                    process.kill()
+
+    def lake_with_the_same_sources(self, folder: Path) -> Lake:
+        """A copy of what was ingested, in a folder, with nothing computed."""
+        for name in ("raw", "log/attempts"):
+            shutil.copytree(Path(self.project.lake.location(name)), folder / name)
+        return Lake(str(folder))
+
+
+@contextmanager
+def running_chaos(folder: Path) -> Iterator[Chaos]:
+    """The project with three of its views in `folder`, on the machine's clock; ended as a whole."""
+    project, all_of_it = Project(folder, publish_every_s=5, views=VIEWS), load_project("feature_assets")
+    definitions = Definitions(all_of_it.name, tuple(map(all_of_it.view, VIEWS)), ())
+    (folder / "jobs" / "ingest.py").write_text(INGEST)
+    first = _today() - 10 * DAY
+    conf = folder / "conf" / "local.yaml"
+    often = f"publish_every_s: 5, repair_every_s: 5, refresh_cron: '*/3 * * * *', first_day: {first - REACH}"
+    conf.write_text(conf.read_text().replace("publish_every_s: 5", often))
+    with Stack(project.settings(None)) as base:
+        base.cassandra()
+        gateway = base.gateway()
+        stack = Stack(project.settings(None))
+        chaos = Chaos(project, definitions, stack, stack.dagster(), gateway, first)
+        try:
+            yield chaos
+        finally:
+            chaos.stack.__exit__(None, None, None)
+            chaos.end_orphans()
+
+
+def keys_of(instance: Instance, view: FeatureView) -> set[tuple[Any, ...]]:
+    """Every key of a view's table."""
+    names = list(view.entity.join_keys)
+    table = instance.project.lake.dataset(feature_table(view)).to_table(columns=names)
+    return set(zip(*(table[name].to_pylist() for name in names), strict=True))
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _json(path: Path) -> dict[str, int]:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _write_json(path: Path, content: dict[str, int]) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content))
+    new.replace(path)
