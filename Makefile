@@ -34,7 +34,7 @@ dev: $(READY) ## leave it running: Dagster UI, gateway, live flights; Ctrl-C sto
 test: check ## every promise at small counts, on real Spark, Delta, Cassandra and Dagster
 	@$(BIN)/python -m pytest tests -m real $(REAL)
 
-soak: check ## the same tests at full counts: 10 + 10 killed runs, and 200 kills of all there is (two hours)
+soak: check ## the same tests at full counts: 10 + 10 killed runs, and 200 kills of all there is (three hours)
 	@PENSTOCK_KILLS=10 PENSTOCK_CHAOS=200 $(BIN)/python -m pytest tests -m real $(REAL)
 
 check: $(READY) ## the fast part: formatting, types, layers, unit tests
