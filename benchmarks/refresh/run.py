@@ -38,6 +38,7 @@ from penstock.contract import FeatureView
 from penstock.errors import DagsterError
 from penstock.offline.lake import feature_table, raw_table
 from penstock.offline.logs import PUBLICATIONS, attempts
+from penstock.offline.watermark import days_between
 from penstock.online.ledger import Publication
 from penstock.orchestration.assets import feature_key
 from penstock.orchestration.control import Control, until
@@ -141,7 +142,7 @@ def _free_port() -> int:
 def _fill(store: Store, control: Control) -> None:
     """Everything up to now, ingested, computed and online."""
     first, today = store.settings.dagster.first_day, store.clock.now().date()
-    days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
+    days = days_between(first, today)
     screen.print(f"filling {first} to {today}")
     for source in store.project.sources:
         store.ingest(source, days, fetch=FETCH[source.name], run_id="benchmark")

@@ -102,7 +102,7 @@ def up_to(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
 def is_complete(limits: Mapping[date, datetime]) -> Column:
     """Whether a row's event time lies in one of these days, up to where that is complete.
 
-    Said by spans, not by days: a year as a map from day to limit costs Spark more to plan than its rows cost to compute.
+    Said by spans, not by days: one condition for a year of closed days.
     """
     event, found = F.col("event_time"), F.lit(False)
     for start, end in spans(limits):

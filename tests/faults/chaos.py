@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,10 @@ from penstock.orchestration.control import Control
 from penstock.orchestration.stack import Stack
 from penstock.publication.held_store import with_store
 from penstock.registry.project import Project as Definitions
-from penstock.registry.project import load_project
 from penstock.runtime.node_status import node_status
 from penstock.runtime.nodes import node_up
 from penstock.sdk import FeatureClient
-from tests.faults.instance import Instance, Victim
+from tests.faults.instance import Instance, Victim, definitions_of
 from tests.online_content import read_values
 from tests.project import Project
 
@@ -212,7 +212,7 @@ class Chaos(Instance):
             runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
             wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]
             run = random.choice(wanted) if wanted else None
-            pid = None if run is None else self._pid_now(run.run_id)
+            pid = None if run is None else self.pid_now(run.run_id)
             if run is None or pid is None:
                 time.sleep(0.3)
                 continue
@@ -268,20 +268,10 @@ class Chaos(Instance):
     async def _probe(self, store: OnlineStore) -> list[Any]:
         return [await read_values(store, view, keys) for view, keys in self._some_keys.items()]
 
-    @property
+    @cached_property
     def _some_keys(self) -> dict[FeatureView, list[tuple[object, ...]]]:
         """Ten keys of each view: enough to see that a publication writes."""
-        if not hasattr(self, "_keys"):
-            self._keys = {view: random.Random(1).sample(sorted(keys_of(self, view)), 10) for view in self.views}
-        return self._keys
-
-    def _pid_now(self, run_id: str) -> int | None:
-        with self.dagster() as instance:
-            for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-                metadata: dict[str, Any] = dict(entry.dagster_event.engine_event_data.metadata) if entry.dagster_event else {}
-                if "pid" in metadata:
-                    return int(metadata["pid"].value)
-        return None
+        return {view: random.Random(1).sample(sorted(self.keys(view)), 10) for view in self.views}
 
     def _at_work(self) -> str:
         """What was going on, in a few words."""
@@ -301,15 +291,19 @@ class Chaos(Instance):
         finally:
             self._dagster_is_there.set()
 
+    def end_dagster(self) -> None:
+        """End `dagster dev` and what it started; done already is no error."""
+        self.stack.__exit__(None, None, None)
+
     def restart_dagster(self) -> None:
         """End `dagster dev`, if it has not ended, and start it again."""
-        self.stack.__exit__(None, None, None)
+        self.end_dagster()
         self.stack = Stack(self.settings)
         self.control = self.stack.dagster()
 
     def stop_the_clock(self) -> datetime:
         """End Dagster and what it left behind, and start it again with the Clock standing still, which it tells."""
-        self.stack.__exit__(None, None, None)
+        self.end_dagster()
         self.end_orphans()
         now = datetime.now(UTC)
         self.settings = self.project.settings(now)
@@ -350,8 +344,7 @@ class Chaos(Instance):
 @contextmanager
 def running_chaos(folder: Path) -> Iterator[Chaos]:
     """The project with three of its views in `folder`, on the machine's clock; ended as a whole."""
-    project, all_of_it = Project(folder, publish_every_s=5, views=VIEWS), load_project("feature_assets")
-    definitions = Definitions(all_of_it.name, tuple(map(all_of_it.view, VIEWS)), ())
+    project, definitions = Project(folder, publish_every_s=5, views=VIEWS), definitions_of(VIEWS)
     (folder / "jobs" / "ingest.py").write_text(INGEST)
     first = _today() - 10 * DAY
     conf = folder / "conf" / "local.yaml"
@@ -365,15 +358,8 @@ def running_chaos(folder: Path) -> Iterator[Chaos]:
         try:
             yield chaos
         finally:
-            chaos.stack.__exit__(None, None, None)
+            chaos.end_dagster()
             chaos.end_orphans()
-
-
-def keys_of(instance: Instance, view: FeatureView) -> set[tuple[Any, ...]]:
-    """Every key of a view's table."""
-    names = list(view.entity.join_keys)
-    table = instance.project.lake.dataset(feature_table(view)).to_table(columns=names)
-    return set(zip(*(table[name].to_pylist() for name in names), strict=True))
 
 
 def _today() -> date:

@@ -131,18 +131,24 @@ class Instance:
 
     def pid_of(self, run_id: str) -> int:
         """The process of a run, once it has one."""
-
-        def look() -> int | None:
-            with self.dagster() as instance:
-                for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-                    metadata: dict[str, Any] = dict(entry.dagster_event.engine_event_data.metadata) if entry.dagster_event else {}
-                    if "pid" in metadata:
-                        return int(metadata["pid"].value)
-            return None
-
-        found = until(look, lambda pid: pid is not None, at_most=AT_MOST, what=f"the process of run {run_id}")
+        found = until(lambda: self.pid_now(run_id), lambda pid: pid is not None, at_most=AT_MOST, what=f"the process of run {run_id}")
         assert found is not None
         return found
+
+    def pid_now(self, run_id: str) -> int | None:
+        """The process of a run, if it has one."""
+        with self.dagster() as instance:
+            for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
+                metadata: dict[str, Any] = dict(entry.dagster_event.engine_event_data.metadata) if entry.dagster_event else {}
+                if "pid" in metadata:
+                    return int(metadata["pid"].value)
+        return None
+
+    def keys(self, view: FeatureView) -> set[tuple[Any, ...]]:
+        """Every key of a view's table."""
+        names = list(view.entity.join_keys)
+        table = self.project.lake.dataset(feature_table(view)).to_table(columns=names)
+        return set(zip(*(table[name].to_pylist() for name in names), strict=True))
 
     def kill_after(self, run_id: str, seconds: float) -> float:
         """Kill -9 a run's process and all its children, so long after it was started; returns the seconds it had lived."""
@@ -207,11 +213,16 @@ class Victim:
 _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 
+def definitions_of(views: Sequence[str] | None) -> Definitions:
+    """The project's definitions, or only some of its views."""
+    all_of_it = load_project("feature_assets")
+    return all_of_it if views is None else Definitions(all_of_it.name, tuple(map(all_of_it.view, views)), ())
+
+
 @contextmanager
 def running_instance(folder: Path, now: datetime, views: Sequence[str] | None = None) -> Iterator[Instance]:
     """The project, or only some of its views, running in `folder` with its Clock at `now`; ended as a whole."""
-    project, all_of_it = Project(folder, publish_every_s=2, views=views), load_project("feature_assets")
-    definitions = all_of_it if views is None else Definitions(all_of_it.name, tuple(map(all_of_it.view, views)), ())
+    project, definitions = Project(folder, publish_every_s=2, views=views), definitions_of(views)
     (folder / "jobs" / "ingest.py").write_text(INGEST)
     with Stack(project.settings(now)) as stack:
         stack.cassandra()

@@ -114,7 +114,7 @@ def kill_while_computing(instance: Instance, day: date, worst: int) -> str:
 def kill_while_publishing(instance: Instance, day: date, worst: int) -> str:
     """Kill the run by which the sensor publishes a day: at a random point, or (worst 0 and 1) right after its first write, and right
     after its ledger row. It is published all the same. Returns in which phase it was killed."""
-    keys = sorted(_keys(instance))
+    keys = sorted(instance.keys(instance.view))
     before, ledger = values_online(instance.connect, instance.view, keys), instance.ledger()
 
     async def is_written(store: OnlineStore) -> bool:
@@ -142,11 +142,6 @@ def kill_while_publishing(instance: Instance, day: date, worst: int) -> str:
     phase = "recorded, not copied" if any(row not in copied for row in recorded) else "recorded and copied" if recorded else ""
     phase = phase or ("written, not recorded" if written else "nothing written")
     return f"publishing, after {lived:4.1f} s: {done} of {len(instance.views)} views recorded; {instance.view.name}: {phase}"
-
-
-def _keys(instance: Instance) -> set[tuple[str, str]]:
-    table = instance.project.lake.dataset(feature_table(instance.view)).to_table(columns=["carrier", "origin"])
-    return {(row["carrier"], row["origin"]) for row in table.to_pylist()}
 
 
 def content(spark: Any, lake: Lake, view: FeatureView) -> list[tuple[Any, ...]]:
