@@ -68,6 +68,7 @@ class Run:
     def __init__(self, publish: Callable[["Run"], Published]) -> None:
         self.begun = self.ended = self.killed = self.has_decided = False
         self.done: Published | None = None
+        self.looked_at: tuple[list[Publication], list[Mark]] = ([], [])
         self._error: BaseException | None = None
         self._go, self._stands = Semaphore(0), Semaphore(0)
         self._thread = Thread(target=self._run, args=(publish,), daemon=True)
@@ -154,7 +155,7 @@ class InMemory:
         self.run.pause()
         lake, store = self.machine.lake, self.machine.store
         ledger, intent, marks = done_at_once(look_at_store(store, VIEW, 1, sorted(lake.marks.values())))
-        self.run.has_decided = True
+        self.run.has_decided, self.run.looked_at = True, (ledger, marks)
         return Known(VIEW, 1, ledger, intent, marks, [e for e in lake.attempts if passed(e)])
 
     def intend(self, intent: Intent) -> None:
@@ -334,8 +335,8 @@ class AnyOrder(RuleBasedStateMachine):
             run.go_on()
             self.what_is_online_is_what_the_rule_gives()
             steps = None if steps is None else steps - 1
-        if run.done is not None and len(self.runs) == 1:
-            self.require_all_is_copied()
+        if run.done is not None:
+            self.require_is_copied(*run.looked_at)
         if killed:
             run.kill()
         self.runs = [run for run in self.runs if not run.ended]
@@ -428,10 +429,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.seen = stored
         self.require_ledger_goes_on(ledger)
 
-    def require_all_is_copied(self) -> None:
-        """When a publication has ended."""
-        assert {(row.partition, row.attempt) for row in self.ledger()} <= {*self.lake.ledger}
-        assert all(joined(mark, self.lake.marks.get(mark.id)) == self.lake.marks.get(mark.id) for mark in done_at_once(self.store.marks()))
+    def require_is_copied(self, ledger: Sequence[Publication], marks: Sequence[Mark]) -> None:
+        """What the store held when a publication that has ended looked at it last; what came after is for the next one to copy."""
+        assert {(row.partition, row.attempt) for row in ledger} <= {*self.lake.ledger}
+        assert all(joined(mark, self.lake.marks.get(mark.id)) == self.lake.marks.get(mark.id) for mark in marks)
 
     def require_no_older(self, name: str, value: Stored | None, intent: Intent | None, marks: Sequence[Mark]) -> None:
         """Than what was seen before, but where that was retracted, corrected or invalidated."""
