@@ -6,10 +6,11 @@ no longer computed gets a retraction. So re-runs are idempotent by content.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -88,8 +89,12 @@ def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: i
 
 
 def row_digest(view: FeatureView) -> Column:
-    """A digest of a row's features, 16 bytes: equal exactly where all values, nulls included, are equal."""
-    return F.unhex(F.substring(F.sha2(F.to_json(F.struct(*[F.col(f.name) for f in view.features]), EXACT_JSON), 256), 1, 32))
+    """A digest of a row's features, 16 bytes: equal exactly where all values, nulls included, are equal.
+
+    In it a feature goes by its place among the names in order, not by its name: of a row's text the names were the most.
+    """
+    values = F.struct(*[F.col(name).alias(str(place)) for place, name in enumerate(sorted(view.feature_names))])
+    return F.unhex(F.substring(F.sha2(F.to_json(values, EXACT_JSON), 256), 1, 32))
 
 
 def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
@@ -129,7 +134,10 @@ def commit_changes(
     read = lake.version(table)
     if read is None:
         raise CommitError(f"{table} does not exist; create it first")
-    changes = _differences(view, computed, read_features(spark, lake, view, read), complete_until)
+    current = read_features(spark, lake, view, read)
+    if not _has_files(lake, table, read, complete_until):
+        current = current.limit(0)  # by which the optimizer knows that there is nothing to shuffle and sort for
+    changes = _differences(view, computed, current, complete_until)
     changes = changes.withColumn("created_time", F.lit(created)).withColumn("attempt", F.lit(to_micros(created)))
     changes = changes.select(*_columns(view))
     counted = changes.groupBy("event_date").agg(
@@ -149,6 +157,11 @@ def commit_changes(
     return Changes(
         version, {day: (per_day[day]["rows"], per_day[day]["retracted"]) if day in per_day else (0, 0) for day in complete_until}
     )
+
+
+def _has_files(lake: Lake, table: str, version: int, days: Collection[date]) -> bool:
+    listed = pa.table(lake.open(table, version).get_add_actions(flatten=True))
+    return not set(days).isdisjoint(listed["partition.event_date"].to_pylist())
 
 
 def _columns(view: FeatureView) -> list[str]:

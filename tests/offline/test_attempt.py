@@ -44,6 +44,34 @@ def test_computing_again_commits_nothing_and_still_moves_the_watermark(world: Wo
     assert len(attempts(world.lake, feature_table(world.view))) == 2
 
 
+def test_of_days_computed_and_days_not_yet_computed_only_what_differs_is_committed(world: World) -> None:
+    world.compute(TODAY)
+    world.clock.advance(HOUR)
+    world.place("ann", 5.0, MONDAY - 3 * HOUR)
+    before, today = world.compute(TODAY - DAY, TODAY)
+    assert (before.changed, before.retracted, today.changed, today.retracted) == (1, 0, 0, 0)
+    assert [row[:3] for row in world.rows()] == [
+        ("ann", MONDAY - 3 * HOUR, 5.0),
+        ("ann", MONDAY + 9 * HOUR, 10.0),
+        ("bob", MONDAY + 10 * HOUR, 20.0),
+    ]
+
+
+def test_features_declared_in_another_order_change_no_row_and_values_that_change_places_do(world: World) -> None:
+    def two(rows: Any) -> Any:
+        return rows.selectExpr("customer", "event_time", "amount", "CAST(NULL AS DOUBLE) AS refund")
+
+    def swapped(rows: Any) -> Any:
+        return rows.selectExpr("customer", "event_time", "CAST(NULL AS DOUBLE) AS amount", "amount AS refund")
+
+    features = [Feature("amount", "float64", unit="euro"), Feature("refund", "float64", unit="euro")]
+    for compute, declared, changed in ((two, features, 2), (two, features[::-1], 0), (swapped, features, 2)):
+        world.view = view_of_orders(compute=compute, features=declared)
+        (entry,) = world.compute(TODAY)
+        assert (entry.state, entry.changed) == ("passed", changed)
+        world.clock.advance(HOUR)
+
+
 def test_a_changed_value_is_a_new_row_and_the_old_one_stays(world: World) -> None:
     world.compute(TODAY)
     world.clock.advance(HOUR)
