@@ -102,7 +102,7 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
     counts = [rule.metric.alias(rule.name) for rule in checks if rule.metric is not None]
     profile = judged.groupBy("_day").agg(F.count(F.lit(1)).alias("_rows"), *counts)
     repeated = _repeated(view, judged)
-    counted = {row["_day"]: {**row.asDict(), REPEATED: repeated[row["_day"]]} for row in profile.collect()}
+    counted = {row["_day"]: {**row.asDict(), REPEATED: repeated.get(row["_day"], 0)} for row in profile.collect()}
     nowhere = counted.pop(None, {"_rows": 0})["_rows"]
     empty = {"_rows": 0, **{rule.name: 0 for rule in checks}}
     table = pd.DataFrame([{_PARTITION: day, **(counted.get(day) or empty), NO_EVENT_TIME: nowhere} for day in complete_until])
@@ -121,9 +121,13 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
 
 
 def _repeated(view: FeatureView, judged: DataFrame) -> dict[date | None, int]:
-    """Day → how many of its rows repeat the key and event time of another. Beside the other counts, Spark would carry all of them
-    through a shuffle by key."""
-    each = judged.groupBy("_day", *view.entity.join_keys, "event_time").agg((F.count(F.lit(1)) - 1).alias("_more"))
+    """Day → how many of its rows repeat the key and event time of another; no day of which none does. Beside the other counts, Spark
+    would carry all of them through a shuffle by key."""
+    which = [*view.entity.join_keys, "event_time"]
+    # Rows that are equal have one hash: where no hash repeats, no row does, and numbers are half as dear to group by as keys.
+    if judged.groupBy(F.xxhash64(*which)).count().where("count > 1").isEmpty():
+        return {}
+    each = judged.groupBy("_day", *which).agg((F.count(F.lit(1)) - 1).alias("_more"))
     return {row["_day"]: row["_more"] for row in each.groupBy("_day").agg(F.sum("_more").alias("_more")).collect()}
 
 
