@@ -25,6 +25,7 @@ from penstock.offline.commit import commit_changes, create_feature_table, last_c
 from penstock.offline.compute import compute_rows, is_complete, judged_day, range_of, require_utc_session, schema_problems, up_to
 from penstock.offline.cuts import GATE as CUTS_GATE
 from penstock.offline.cuts import cuts, needs_cuts, problem_at
+from penstock.offline.kept import kept
 from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
 from penstock.offline.sources import how_far, require_unchanged, versions
@@ -80,6 +81,7 @@ def run_attempt(
     limits = {day: complete_until(view, day, known_of, now) for day in sorted(partitions)}
     this = _This(
         view,
+        code=transformation_fingerprint(view),
         created=max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))]),
         run_id=run_id,
         inputs=inputs,
@@ -89,14 +91,11 @@ def run_attempt(
     if isinstance(computed, Verdict):
         entries = [this.entry(day, limit, computed) for day, limit in limits.items()]
     else:
-        rows = up_to(view, computed, limits, now).withColumn("row_digest", row_digest(view)).cache()
-        try:
+        with kept(up_to(view, computed, limits, now).withColumn("row_digest", row_digest(view))) as rows:
             with as_themselves():
                 verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
             require_unchanged(lake, view, inputs)
             entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts)
-        finally:
-            rows.unpersist()
     log_attempts(lake, entries)
     return entries
 
@@ -106,6 +105,7 @@ class _This:
     """What all entries of one attempt share."""
 
     view: FeatureView
+    code: str
     created: datetime
     run_id: str
     inputs: Mapping[str, int]
@@ -123,7 +123,7 @@ class _This:
             changed=0,
             retracted=0,
             run_id=self.run_id,
-            code=transformation_fingerprint(self.view),
+            code=self.code,
             inputs=dict(self.inputs),
             gates=dict(verdict.gates),
             reasons=list(verdict.reasons),

@@ -103,7 +103,6 @@ def _launch_conf(settings: Settings, local: bool, scratch: Path) -> dict[str, st
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",  # Delta's default of 50 suits logs a thousand times ours
-        "spark.sql.inMemoryColumnarStorage.compressed": "false",  # cached rows are read two or three times: less than packing them costs
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.driver.memory": settings.spark.driver_memory,
