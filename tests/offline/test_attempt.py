@@ -72,6 +72,14 @@ def test_features_declared_in_another_order_change_no_row_and_values_that_change
         world.clock.advance(HOUR)
 
 
+def test_digests_are_of_sixteen_bytes_and_differ_where_values_do(spark: Any) -> None:
+    view = view_of_orders(features=[Feature("amount", "float64", unit="euro"), Feature("refund", "float64", unit="euro")])
+    rows = spark.range(60).crossJoin(spark.range(60).toDF("other")).selectExpr("id / 7D AS amount", "nullif(other, 3) / 7D AS refund")
+    digests = [row[0] for row in rows.select(commit_module.row_digest(view)).collect()]
+    assert {len(digest) for digest in digests} == {16}
+    assert len(set(digests)) == 3600
+
+
 def test_a_changed_value_is_a_new_row_and_the_old_one_stays(world: World) -> None:
     world.compute(TODAY)
     world.clock.advance(HOUR)
