@@ -67,24 +67,36 @@ def note_changes(lake: Lake, source: Source, since: int) -> int:
 
     Args:
         lake, source: a Delta table, ours or external.
-        since: the version to start after, where none of its commits were looked at.
+        since: the version after which commits matter: the oldest that some partition was computed from. It can be an older one
+            than before: of a view that was left out for a time.
 
     Returns:
-        The version up to which its commits have been looked at now; at most `COMMITS_AT_ONCE` further than before.
+        The version up to which all commits after `since` have been looked at now. One call looks at `COMMITS_AT_ONCE` at most.
 
     Raises:
         SourceError: there is no such table.
     """
     table, newest = table_name(source), version(lake, source)
-    seen = max((row["version"] for row in read_rows(lake, CHANGES, pc.field("table") == table)), default=since)
-    last = min(newest, seen + COMMITS_AT_ONCE)
-    if last <= seen:
-        return seen
-    found = list(_of_commits(lake, source, seen, last))
-    if not found or found[-1].version != last:
+    # Of each stretch that was looked at, the version it starts after is kept too: between the least and the greatest nothing is left out.
+    kept = [row["version"] for row in read_rows(lake, CHANGES, pc.field("table") == table)]
+    first, last = (min(kept), max(kept)) if kept else (since, since)
+    if since < first:
+        begin = max(since, first - COMMITS_AT_ONCE)
+        _look_at(lake, source, begin, first)
+        return last if begin == since else since
+    end = min(newest, last + COMMITS_AT_ONCE)
+    if end <= last:
+        return last
+    _look_at(lake, source, last, end)
+    return end
+
+
+def _look_at(lake: Lake, source: Source, after: int, last: int) -> None:
+    table = table_name(source)
+    found = [_nothing(table, after), *_of_commits(lake, source, after, last)]
+    if found[-1].version != last:
         found.append(_nothing(table, last))
     append_rows(lake, CHANGES, pa.Table.from_pylist([msgspec.structs.asdict(change) for change in found], schema=_SCHEMA))
-    return last
 
 
 def changes(lake: Lake, source: Source, after: int) -> list[Change]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
@@ -138,6 +139,26 @@ def test_commits_are_looked_at_once_and_many_of_them_in_turns(lake: Lake, monkey
     log = lake.version("log/changes")
     assert note_changes(lake, source, 0) == 5
     assert lake.version("log/changes") == log
+
+
+def test_commits_of_before_the_first_look_are_looked_at_when_a_view_that_read_them_is_there_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes_module, "COMMITS_AT_ONCE", 2)
+    source = orders()
+    for hour in range(7):
+        write(lake, rows(("ann", 1.0, MONDAY + hour * HOUR)))
+    assert note_changes(lake, source, 5) == 6
+    assert [change.version for change in changes(lake, source, 0)] == [6]
+    assert note_changes(lake, source, 5) == 6
+    assert note_changes(lake, source, 1) == 1  # 4 and 5, and nothing between 1 and 3 yet
+    assert [change.version for change in changes(lake, source, 0)] == [4, 5, 6]
+    assert note_changes(lake, source, 1) == 6
+    assert [change.version for change in changes(lake, source, 0)] == [2, 3, 4, 5, 6]
+    write(lake, rows(("ann", 1.0, MONDAY)))
+    assert note_changes(lake, source, 3) == 7
+    assert [change.version for change in changes(lake, source, 0)] == [2, 3, 4, 5, 6, 7]
+    assert len(changes_module.read_rows(lake, changes_module.CHANGES, pc.field("rows") > 0)) == 6  # each looked at once
 
 
 def test_where_the_log_no_longer_tells_anything_may_have_changed(lake: Lake) -> None:
