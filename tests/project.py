@@ -1,8 +1,10 @@
 """A copy of the flights project in a folder of its own, for tests that run it as a user does."""
 
+import json
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Container
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +18,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
+    """A port nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def penstock(*words: str) -> list[str]:
+    """The command line of a `penstock` command, in this Python."""
+    return [sys.executable, "-m", "penstock.cli.main", *words]
 
 
 class Project:
@@ -26,11 +34,11 @@ class Project:
 
     Args:
         folder: an empty folder.
-        publish_every_s: how often its sensor looks.
         views: which of its views it keeps; None: all.
+        dagster: settings of Dagster, other than those it has.
     """
 
-    def __init__(self, folder: Path, publish_every_s: int = 15, views: Container[str] | None = None) -> None:
+    def __init__(self, folder: Path, views: Container[str] | None = None, **dagster: object) -> None:
         self.folder = folder
         for name in ("conf", "feature_assets", "feature_functions", "jobs"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -38,9 +46,8 @@ class Project:
         (folder / "conf" / "local.yaml").write_text(
             f"cassandra: {{port: {free_port()}}}\n"
             f"gateway: {{port: {free_port()}}}\n"
-            f"dagster: {{port: {free_port()}, publish_every_s: {publish_every_s}}}\n"
+            f"dagster: {json.dumps({'port': free_port(), **dagster})}\n"
         )
-
         if views is not None:
             self._keep(views)
 

@@ -17,7 +17,7 @@ from penstock.quality.replay import replay
 from penstock.registry.project import load_project
 from penstock.runtime.spark import spark_session
 from penstock.sdk import FeatureClient
-from tests.project import Project
+from tests.project import Project, penstock
 from tests.world import feature_rows
 
 pytestmark = pytest.mark.real
@@ -79,8 +79,7 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
 
 def command(project: Project, *arguments: str) -> str:
     """What a command says that ends well."""
-    line = [sys.executable, "-m", "penstock.cli.main", *arguments]
-    done = subprocess.run(line, cwd=project.folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(penstock(*arguments), cwd=project.folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

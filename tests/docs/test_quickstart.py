@@ -17,7 +17,7 @@ import pytest
 from penstock.config import load_settings
 from penstock.orchestration.control import Control, until
 from penstock.orchestration.stack import Stack
-from tests.project import free_port
+from tests.project import free_port, penstock
 
 ROOT = Path(__file__).parent.parent.parent
 FENCE = re.compile(r"^```python( requires-server)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -78,9 +78,7 @@ def test_the_project_that_init_writes_is_right_and_takes_the_quickstarts_view(tm
     assert shop._run(shop.folder, "-m", "pytest", "-q").startswith("..")
     assert json.loads(shop.penstock("registry", "show"))["sources"][0]["table"] == ["parquet", "data/orders.parquet"]
     assert "above the total of 0:30:00" in shop.python(shop.refused)
-    again = subprocess.run(
-        [sys.executable, "-m", "penstock.cli.main", "init", "shop"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    again = subprocess.run(penstock("init", "shop"), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (again.returncode, "is there already and not empty" in again.stderr.replace("\n", " ")) == (1, True)
 
 
@@ -131,9 +129,7 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
     assert files_that_hold(shop.folder, SECRET) == []
     assert files_that_hold(shop.folder, key) == ["var/local.key"]
     shown = shop.penstock("registry", "show")
-    doctor = subprocess.run(
-        [sys.executable, "-m", "penstock.cli.main", "doctor"], cwd=shop.folder, capture_output=True, text=True, check=False
-    )
+    doctor = subprocess.run(penstock("doctor"), cwd=shop.folder, capture_output=True, text=True, check=False)
     assert "Cassandra" in doctor.stdout
     assert SECRET not in shown + doctor.stdout + doctor.stderr + repr(load_settings(shop.folder))
 

@@ -14,13 +14,11 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +28,6 @@ import dagster as dg
 import psutil
 
 from penstock.contract import FeatureView
-from penstock.errors import PenstockError
 from penstock.offline.lake import Lake, feature_table
 from penstock.online.ledger import unfinished
 from penstock.online.store import OnlineStore
@@ -40,10 +37,10 @@ from penstock.publication.held_store import with_store
 from penstock.registry.project import Project as Definitions
 from penstock.runtime.node_status import node_status
 from penstock.runtime.nodes import node_up
-from penstock.sdk import FeatureClient
 from tests.faults.instance import Instance, Victim, definitions_of
+from tests.faults.reader import Reader
 from tests.online_content import read_values
-from tests.project import Project
+from tests.project import Project, penstock
 
 DAY = timedelta(days=1)
 REACH = 9 * DAY  # how far before its days their windows look, and a day
@@ -78,56 +75,6 @@ def facts(name, start, end, known_by):
 
 FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": facts}
 """
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the reader was given of a key for the first time, or again after something else."""
-
-    at: datetime
-    event_time: datetime
-    values: tuple[Any, ...]
-
-
-@dataclass
-class Reader:
-    """Asks the gateway for the same entities over and over, and keeps every change of what it is given.
-
-    Args:
-        url, key: of the gateway.
-        entities: the rows asked for.
-        seen: (view, row) → what it was given, in order.
-        answers: how often it was answered, and how often it was told by a typed error that it could not be.
-    """
-
-    url: str
-    key: str
-    entities: Sequence[dict[str, Any]]
-    seen: dict[tuple[str, int], list[Seen]] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
-
-    def run(self, ended: threading.Event) -> None:
-        """Until ended."""
-        with FeatureClient(self.url, api_key=self.key, timeout_s=5) as client:
-            while not ended.wait(0.2):
-                try:
-                    result = client.features("arrival_delay", list(self.entities))
-                except PenstockError as error:
-                    self.answers[type(error).__name__] += 1
-                    continue
-                self.answers[f"answered {result.degraded}".strip()] += 1
-                if not result.degraded:
-                    self._note(result)
-
-    def _note(self, result: Any) -> None:
-        for view in result.views:
-            for row, event_time in enumerate(view.event_times):
-                if event_time is None:
-                    continue
-                values = tuple(result.columns[n][row] for n in view.features)
-                known = self.seen.setdefault((view.view, row), [])
-                if not known or (known[-1].event_time, known[-1].values) != (event_time, values):
-                    known.append(Seen(result.now, event_time, values))
 
 
 class Chaos(Instance):
@@ -185,7 +132,7 @@ class Chaos(Instance):
     def _backfill(self) -> None:
         """Compute some days of all views again, by the command."""
         begin = self.first + random.randint(0, (_today() - self.first).days - 3) * DAY
-        command = [sys.executable, "-m", "penstock.cli.main", "backfill", str(begin), str(begin + 2 * DAY), "--force"]
+        command = penstock("backfill", str(begin), str(begin + 2 * DAY), "--force")
         self.begun["backfills"] += 1
         process = subprocess.Popen(command, cwd=self.project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not self._ended.wait(0.5):
@@ -314,8 +261,7 @@ class Chaos(Instance):
         """Run a `penstock` command in the project, at its Clock."""
         now = self.settings.clock.now
         env = {**os.environ, **({} if now is None else {"PENSTOCK_CLOCK__NOW": now.isoformat()})}
-        command = [sys.executable, "-m", "penstock.cli.main", *words]
-        done = subprocess.run(command, cwd=self.project.folder, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(penstock(*words), cwd=self.project.folder, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _kill_node(self) -> None:
@@ -344,17 +290,15 @@ class Chaos(Instance):
 @contextmanager
 def running_chaos(folder: Path) -> Iterator[Chaos]:
     """The project with three of its views in `folder`, on the machine's clock; ended as a whole."""
-    project, definitions = Project(folder, publish_every_s=5, views=VIEWS), definitions_of(VIEWS)
-    (folder / "jobs" / "ingest.py").write_text(INGEST)
     first = _today() - 10 * DAY
-    conf = folder / "conf" / "local.yaml"
-    often = f"publish_every_s: 5, repair_every_s: 5, refresh_cron: '*/3 * * * *', first_day: {first - REACH}"
-    conf.write_text(conf.read_text().replace("publish_every_s: 5", often))
+    often = {"publish_every_s": 5, "repair_every_s": 5, "refresh_cron": "*/3 * * * *"}
+    project = Project(folder, VIEWS, **often, first_day=str(first - REACH))
+    (folder / "jobs" / "ingest.py").write_text(INGEST)
     with Stack(project.settings(None)) as base:
         base.cassandra()
         gateway = base.gateway()
         stack = Stack(project.settings(None))
-        chaos = Chaos(project, definitions, stack, stack.dagster(), gateway, first)
+        chaos = Chaos(project, definitions_of(VIEWS), stack, stack.dagster(), gateway, first)
         try:
             yield chaos
         finally:

@@ -111,7 +111,7 @@ class Instance:
 
     def unfinished(self) -> list[dg.DagsterRun]:
         with self.dagster() as instance:
-            return instance.get_runs(dg.RunsFilter(statuses=[s for s in dg.DagsterRunStatus if s not in _FINISHED]))
+            return list(instance.get_runs(dg.RunsFilter(statuses=[s for s in dg.DagsterRunStatus if s not in _FINISHED])))
 
     def publishing(self, view: FeatureView | None) -> dg.DagsterRun | None:
         """The run that is publishing a view, or any: the sensor may ask for several, each of some views."""
@@ -222,7 +222,7 @@ def definitions_of(views: Sequence[str] | None) -> Definitions:
 @contextmanager
 def running_instance(folder: Path, now: datetime, views: Sequence[str] | None = None) -> Iterator[Instance]:
     """The project, or only some of its views, running in `folder` with its Clock at `now`; ended as a whole."""
-    project, definitions = Project(folder, publish_every_s=2, views=views), definitions_of(views)
+    project, definitions = Project(folder, views, publish_every_s=2), definitions_of(views)
     (folder / "jobs" / "ingest.py").write_text(INGEST)
     with Stack(project.settings(now)) as stack:
         stack.cassandra()

@@ -28,8 +28,9 @@ from penstock.offline.logs import attempts, newest, passed
 from penstock.offline.watermark import days_between, start_of
 from penstock.orchestration.control import until
 from penstock.quality.contracts import audit
-from tests.faults.chaos import DAY, REACH, Chaos, Reader, running_chaos
+from tests.faults.chaos import DAY, REACH, Chaos, running_chaos
 from tests.faults.instance import AT_MOST
+from tests.faults.reader import Reader
 from tests.online_content import require_what_the_rule_gives
 
 pytestmark = pytest.mark.real

@@ -38,6 +38,7 @@ from penstock.runtime.doctor import (
 from penstock.runtime.jars import import_jars
 from penstock.runtime.memory import Memory, machine_memory
 from penstock.runtime.node_record import NodeRecord, storage_argument, write_record
+from tests.project import free_port, penstock
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-of-the-cluster"
@@ -102,12 +103,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); time.sleep(60)"
 SLEEP = "import time; print(flush=True); time.sleep(60)"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -521,8 +516,9 @@ def test_a_check_that_fails_is_a_problem_and_the_others_go_on(tmp_path: Path) ->
 
 def deep_spark(**variables: str) -> dict[str, str]:
     """What `--deep` finds of Spark in this project, asked as a user does."""
-    command = [sys.executable, "-m", "penstock.cli.main", "doctor", "--deep", "--json"]
-    result = subprocess.run(command, cwd=ROOT, env={**ENVIRONMENT, **variables}, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        penstock("doctor", "--deep", "--json"), cwd=ROOT, env={**ENVIRONMENT, **variables}, capture_output=True, text=True, check=False
+    )
     found: list[dict[str, str]] = json.loads(result.stdout)
     return next(finding for finding in found if finding["subject"] == "Spark")
 

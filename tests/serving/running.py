@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,18 +15,12 @@ from penstock.serving.access import mint_key
 from penstock.serving.app import Gateway
 from penstock.serving.gateway import make_server
 from penstock.serving.traces import Traces
+from tests.project import free_port
 from tests.serving.world import NOON, serve_everything
 
 ROOT = Path(__file__).parent.parent.parent
 LOG = FeatureLogSettings()
 GATEWAY = GatewaySettings(port=0, refresh_s=3600, max_body_bytes=100_000)
-
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def project_on(cassandra: Settings, endpoint: tuple[list[str], int], folder: Path, keyspace: str) -> Settings:

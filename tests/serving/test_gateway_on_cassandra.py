@@ -21,7 +21,7 @@ from penstock.runtime.node_status import node_status
 from penstock.runtime.nodes import node_up
 from penstock.sdk import FeatureClient
 from penstock.serving.access import mint_key
-from tests.serving.running import free_port
+from tests.project import free_port
 from tests.serving.world import NOON, serve_everything
 
 Endpoint = tuple[list[str], int]

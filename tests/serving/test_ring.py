@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving import ring
-from tests.serving.running import free_port
+from tests.project import free_port
 
 pytestmark = pytest.mark.real
 
