@@ -12,7 +12,7 @@ REAL := -n 2 --dist loadfile --no-loadscope-reorder
 .PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-refresh bench-serving bench-windows clean lock
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(READY) ## install everything into .venv, as requirements.txt pins it
 
@@ -35,7 +35,7 @@ test: check ## every promise at small counts, on real Spark, Delta, Cassandra an
 	@$(BIN)/python -m pytest tests -m real $(REAL)
 
 soak: check ## the same tests at full counts: 10 + 10 killed runs, and 200 kills of all there is (three hours)
-	@PENSTOCK_KILLS=10 PENSTOCK_CHAOS=200 $(BIN)/python -m pytest tests -m real $(REAL)
+	@PENSTOCK_KILLS=10 PENSTOCK_CHAOS=200 PENSTOCK_REQUESTS=10000 $(BIN)/python -m pytest tests -m real $(REAL)
 
 check: $(READY) ## the fast part: formatting, types, layers, unit tests
 	@$(BIN)/ruff check --quiet .

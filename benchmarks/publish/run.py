@@ -7,6 +7,7 @@ A row is the ten values of one view of one entity. Paths:
     python      one process: Arrow batches to bytes, tokens, statements, acknowledgements
     spark       the same from the tasks of a local session of two cores, from a Parquet file of evaluated rows
     publish     a whole publication of each view from its Delta table: evaluation, intent, writes, read-back, ledger, its copy
+    rebuild     a store that was lost filled again from the lake: evaluation, writes, a thousand keys compared, ledger
     feast       `materialize` of Feast's local engine, from a Parquet file
 
 Tables are emptied before each run. Client CPU is that of this process and all below it (JVM and Python workers), node CPU
@@ -51,6 +52,7 @@ from penstock.publication.encode import Target, writes_of
 from penstock.publication.held_store import with_store
 from penstock.publication.paced import Patience, paced
 from penstock.publication.publish import publish
+from penstock.publication.rebuild import rebuild
 from penstock.publication.write_values import ENCODE_AT_ONCE, write_values
 from penstock.runtime import node_launch
 from penstock.runtime.node_status import cassandra_endpoint, node_status
@@ -176,7 +178,7 @@ def spark_runs(bench: Bench, settings: Settings, folder: Path, views: int, repea
 
 
 def publish_runs(bench: Bench, settings: Settings, folder: Path, views: int, repeats: int) -> None:
-    """Whole publications, each into an empty store as a first one is: what is online is another fill each time."""
+    """Whole publications, each into an empty store as a first one is: what is online is another fill each time. Then rebuilds of it."""
     shutil.rmtree(folder / "lake", ignore_errors=True)
     lake, spark = Lake(str(folder / "lake")), spark_session(settings, "bench")
     with screen.status("computing the lake"):
@@ -188,8 +190,16 @@ def publish_runs(bench: Bench, settings: Settings, folder: Path, views: int, rep
             done = publish(spark, lake, view(n), [NOW.date()], connect=bench.connect, clock=clock, run_id="bench", generation=generation)
             assert (done.written, len(done.rows)) == (bench.entities, 1)
 
+    def again() -> None:
+        for n in range(views):
+            done = rebuild(spark, lake, view(n), connect=bench.connect)
+            assert done is not None
+            assert (done.written, len(done.rows)) == (bench.entities, 1)
+
     for run in range(repeats):
         bench.run("publish", _LABELS[run > 0], views, partial(whole, run + 1))
+    for run in range(repeats):
+        bench.run("rebuild", _LABELS[run > 0], views, again)
 
 
 def feast_run(bench: Bench, folder: Path, peers_folder: Path, views: int) -> None:

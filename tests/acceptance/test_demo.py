@@ -1,8 +1,14 @@
-"""The demo as a user runs it, on a copy of the project: the whole path, twice, and what is online afterwards."""
+"""The demo as a user runs it, on a copy of the project: the whole path, twice, what is online afterwards, and when it was lost.
+
+`PENSTOCK_REQUESTS` says how many requests are asked before and after (`make soak`: 10,000).
+"""
 
 import json
+import os
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +22,13 @@ from penstock.point_in_time.history import history_of
 from penstock.quality.replay import replay
 from penstock.registry.project import load_project
 from penstock.runtime.spark import spark_session
-from penstock.sdk import FeatureClient
+from penstock.sdk import FeatureClient, FeatureResult
 from tests.project import Project, penstock
 from tests.world import feature_rows
 
 pytestmark = pytest.mark.real
 NOW = datetime(2026, 3, 10, 15, 7, tzinfo=UTC)
+REQUESTS = int(os.environ.get("PENSTOCK_REQUESTS", "500"))
 KEYS = {"now", "phases", "rows", "publications", "online_sample", "replay", "training_set", "leakage_delta", "auc", "versions"}
 
 
@@ -74,14 +81,40 @@ def test_the_demo_runs_ends_everything_and_changes_nothing_when_run_again(tmp_pa
     by_rule = later["training_set"]["observed"]["rows_by_rule"]
     assert {view.name: by_rule[view.name]["ledger"] > 0 for view in views} == {view.name: True for view in views}
     require_what_the_rule_gives(project, NOW + timedelta(hours=1))
+    require_the_same_answers_when_the_store_was_lost(project, NOW + timedelta(hours=1))
     assert project.processes() == []
 
 
 def command(project: Project, *arguments: str) -> str:
     """What a command says that ends well."""
-    done = subprocess.run(penstock(*arguments), cwd=project.folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(penstock(*arguments), cwd=project.folder, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def require_the_same_answers_when_the_store_was_lost(project: Project, now: datetime) -> None:
+    """Filled again, in a keyspace that was not there, the store gives every answer as it was, to its replay token."""
+    columns = list(load_project("feature_assets").service("arrival_delay").join_keys)
+    flown = project.lake.dataset("raw/arrivals").to_table(columns=columns).to_pylist()
+    flights = random.Random(REQUESTS).choices(flown, k=REQUESTS)
+    before = answers(project, now, flights)
+    conf = project.folder / "conf" / "local.yaml"
+    conf.write_text(conf.read_text().replace("cassandra: {", "cassandra: {keyspace: filled_again, "))
+    after = answers(project, now, flights, lambda: command(project, "online", "rebuild"))
+    assert after == before
+    assert len({tuple(answer.columns) for answer in before}) > REQUESTS // 20
+    assert sum(status == "PRESENT" for answer in before for statuses in answer.statuses for status in statuses) > 30 * REQUESTS * 0.8
+
+
+def answers(project: Project, now: datetime, entities: list[dict[str, Any]], first: Callable[[], object] = bool) -> list[FeatureResult]:
+    """What the gateway says to one request for each entity, once something was done beside its node."""
+    settings = project.settings(now)
+    with Stack(settings) as stack:
+        stack.cassandra()
+        first()
+        url, api_key = stack.gateway()
+        with FeatureClient(url, api_key=api_key, timeout_s=60) as client:
+            return [client.features("arrival_delay", [entity]) for entity in entities]
 
 
 def require_what_the_rule_gives(project: Project, now: datetime) -> None:
