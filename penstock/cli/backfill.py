@@ -1,6 +1,6 @@
 """`penstock backfill`: compute past days in the running instance; what passes is published by its sensor."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date
 from typing import Annotated
 
@@ -8,10 +8,11 @@ import typer
 
 import penstock
 from penstock.cli.following import compute_days, running_instance
-from penstock.cli.screen import out
+from penstock.cli.screen import out, warn
 from penstock.contract import FeatureView
 from penstock.errors import BackfillError
 from penstock.offline.watermark import days_between
+from penstock.publication.repair import RepairPlan
 from penstock.store import Store
 
 _HOW = "penstock backfill VIEW 2026-01-01 2026-01-31"
@@ -35,9 +36,13 @@ def run(
     names, first, last = parsed(what or [], store)
     views = store.project.views_named(names)
     days = days_between(first, last)
-    wanted = dict.fromkeys(views, days) if force else _not_up_to_date(store, views, days)
+    repairs = store.repair_plan()
+    problems = repairs.problems(views)
+    warn(problems)
+    wanted = dict.fromkeys(views, days) if force else {view: _not_up_to_date(store, repairs, view, days) for view in views}
     if not any(wanted.values()):
-        out.print(f"all of {_named(views)} from {first} to {last} is computed by today's code and from the newest source rows")
+        of = ", of those sources that can be looked at" if problems else ""
+        out.print(f"all of {_named(views)} from {first} to {last} is computed by today's code and from the newest source rows{of}")
         return
     with running_instance(store) as control:
         compute_days(store, control, wanted, "penstock backfill")
@@ -66,10 +71,9 @@ def parsed(what: Sequence[str], store: Store) -> tuple[list[str], date, date]:
     return names, first, last
 
 
-def _not_up_to_date(store: Store, views: Iterable[FeatureView], days: Sequence[date]) -> dict[FeatureView, list[date]]:
-    """Of some days, those of each view that computing now may bring further or make others."""
-    repairs, asked = store.repair_plan(), set(days)
-    return {view: sorted({*store.outdated(view, days), *asked.intersection(repairs.days(view))}) for view in views}
+def _not_up_to_date(store: Store, repairs: RepairPlan, view: FeatureView, days: Sequence[date]) -> list[date]:
+    """Of some days of a view, those that computing now may bring further or make others."""
+    return sorted({*store.outdated(view, days), *set(days).intersection(repairs.days(view))})
 
 
 def _day(text: str) -> date:

@@ -10,12 +10,11 @@ from rich.table import Table
 
 import penstock
 from penstock.cli.following import compute_days, running_instance
-from penstock.cli.screen import err, out, print_whole
+from penstock.cli.screen import out, print_whole, warn
 from penstock.contract import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
 from penstock.publication.due import contiguous, named
-from penstock.publication.repair import RepairPlan
 from penstock.store import Store
 
 cli = typer.Typer(no_args_is_help=True, help="Partitions that late and corrected source rows reach.")
@@ -32,9 +31,10 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
         stale = [one for one in repairs.stale if (one.view, one.version) in mine]
         out.print_json(msgspec.json.encode(msgspec.structs.replace(repairs, stale=stale)).decode())
         return
-    _warn(repairs)
+    problems = repairs.problems(wanted)
+    warn(problems)
     if not any(repairs.days(view) for view in wanted):
-        out.print("every computed partition is of the newest source rows")
+        out.print(_nothing_to_repair(problems))
         return
     table = Table("feature view", "days", "partitions", "because of", "repaired")
     for view in wanted:
@@ -52,10 +52,11 @@ def run(views: Views = None) -> None:
     """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor."""
     store = penstock.open()
     wanted, repairs = store.project.views_named(views), store.repair_plan()
-    _warn(repairs)
+    problems = repairs.problems(wanted)
+    warn(problems)
     days: dict[FeatureView, Sequence[date]] = {view: repairs.days(view) for view in wanted if repairs.days(view)}
     if not days:
-        out.print("every computed partition is of the newest source rows")
+        out.print(_nothing_to_repair(problems))
         return
     before = {view: max((entry.attempt for entry in attempts(store.lake, feature_table(view))), default=0) for view in days}
     with running_instance(store) as control:
@@ -63,9 +64,8 @@ def run(views: Views = None) -> None:
     _tell(store, days, before)
 
 
-def _warn(repairs: RepairPlan) -> None:
-    for problem in repairs.problems:
-        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+def _nothing_to_repair(problems: Sequence[str]) -> str:
+    return "every computed partition is of the newest source rows" + (", of those sources that can be looked at" if problems else "")
 
 
 def _by_whom(days: Sequence[date], waiting: Container[date]) -> str:

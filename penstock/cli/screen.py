@@ -1,5 +1,7 @@
 """What commands show people."""
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -14,6 +16,12 @@ def print_whole(table: Table) -> None:
     """Show a table as wide as it is: a terminal wraps it, a file has it whole."""
     width = Measurement.get(out, out.options.update(max_width=10_000), table).maximum
     Console(highlight=False, width=max(width, out.width)).print(table)
+
+
+def warn(problems: Iterable[str]) -> None:
+    """Show what does not stop a command and should be known, a line each."""
+    for problem in problems:
+        err.print(problem, style="yellow", markup=False, soft_wrap=True)
 
 
 def fail(error: PenstockError) -> None:

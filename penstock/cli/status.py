@@ -10,13 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 import penstock
-from penstock.cli.screen import err, out, print_whole
+from penstock.cli.screen import out, print_whole, warn
 from penstock.contract import FeatureView
 from penstock.errors import PenstockError
 from penstock.orchestration.control import Control
 from penstock.publication.held_store import with_store
 from penstock.publication.partition_state import PartitionState, Word
-from penstock.publication.repair import RepairPlan
 from penstock.quality.freshness import freshness
 from penstock.store import Store
 
@@ -41,7 +40,7 @@ def run(
     wanted = store.project.views_named(views)
     repairs = store.repair_plan()
     states = {view: store.partitions(view, repairs) for view in wanted}
-    problems = _problems(store, repairs)
+    problems = [*repairs.problems(wanted), *_not_answering(store)]
     if as_json:
         partitions = [msgspec.to_builtins(state) | {"state": state.word} for of_view in states.values() for state in of_view]
         out.print_json(msgspec.json.encode({"partitions": partitions, "problems": problems}).decode())
@@ -59,8 +58,7 @@ def run(
             markup=False,
             soft_wrap=True,
         )
-    for problem in problems:
-        err.print(problem, style="yellow", markup=False, soft_wrap=True)
+    warn(problems)
 
 
 def _table(store: Store, states: dict[FeatureView, list[PartitionState]]) -> Table:
@@ -93,9 +91,9 @@ def _strip(view: FeatureView, states: Sequence[PartitionState], width: int) -> T
     return line.append(f" {states[-1].partition}")
 
 
-def _problems(store: Store, repairs: RepairPlan) -> list[str]:
-    """What keeps partitions from coming further, a sentence each."""
-    found = repairs.problems
+def _not_answering(store: Store) -> list[str]:
+    """What would bring partitions further and gives no sign of life, a sentence each."""
+    found = []
     try:
         with_store(store.connect(), lambda online: online.pointers())
     except PenstockError as error:

@@ -43,14 +43,16 @@ def judge_code_version(store: Store, view: FeatureView) -> dg.AssetCheckEvaluati
 
 
 def judge_source_data(view: FeatureView, repairs: RepairPlan) -> dg.AssetCheckEvaluation:
-    """Whether every day of a view was computed from the source rows there are now."""
-    days = repairs.days(view)
+    """Whether every day of a view was computed from the source rows there are now. A source that cannot be looked at may have changed."""
+    days, unread = repairs.days(view), repairs.problems([view])
     metadata: dict[str, Any] = {"days_of_other_source_rows": len(days)}
     if days:
         waiting = repairs.waiting(view)
         metadata |= {"first": days[0].isoformat(), "last": days[-1].isoformat(), "not_repaired_unasked": len(waiting)}
         metadata |= {"what_to_do": "penstock repair run" if waiting else "nothing: the repair sensor computes them"}
-    return _evaluation(feature_key(view), SOURCE_DATA, not days, metadata)
+    if unread:
+        metadata["not_looked_at"] = "; ".join(unread)
+    return _evaluation(feature_key(view), SOURCE_DATA, not days and not unread, metadata)
 
 
 def _evaluation(key: dg.AssetKey, check: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckEvaluation:

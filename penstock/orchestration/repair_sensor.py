@@ -52,7 +52,7 @@ def repair_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefiniti
             dg.RunRequest(tags=range_tags(first, last), asset_selection=[feature_key(view) for view in views])
             for (first, last), views in shared_ranges(wanted).items()
         ][:RUNS_PER_LOOK]
-        remarks = [*repairs.problems, *beyond_horizon(store.project.views, repairs)]
+        remarks = [*repairs.problems(store.project.views), *beyond_horizon(store.project.views, repairs)]
         if not requests:
             return dg.SensorResult(skip_reason="; ".join(["every computed day is of the newest source rows", *remarks]))
         context.log.info("; ".join([f"{len(requests)} run(s) requested", *remarks]))

@@ -63,10 +63,10 @@ class RepairPlan(msgspec.Struct, frozen=True, kw_only=True):
         automatic = set(self.days(view, automatic_only=True))
         return [day for day in self.days(view) if day not in automatic]
 
-    @property
-    def problems(self) -> list[str]:
-        """Which sources could not be looked at and why, a sentence each."""
-        return [f"source '{name}' cannot be looked at: {why}" for name, why in self.unread.items()]
+    def problems(self, views: Iterable[FeatureView]) -> list[str]:
+        """Which sources of some views could not be looked at and why, a sentence each: of them it is not known what they changed."""
+        mine = {source.name for view in views for source in view.sources}
+        return [f"source '{name}' cannot be looked at: {why}" for name, why in self.unread.items() if name in mine]
 
 
 def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon: timedelta) -> RepairPlan:

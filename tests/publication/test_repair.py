@@ -20,6 +20,7 @@ from penstock.offline.watermark import days_between, start_of
 from penstock.offline.windows.plan import plan_of
 from penstock.offline.windows.rows import Column, evaluate
 from penstock.online.ledger import Publication
+from penstock.orchestration.health import judge_source_data
 from penstock.publication.partition_state import partition_states
 from penstock.publication.repair import RepairPlan, Stale, repair_plan, stale_days
 from tests.world import MONDAY, attempt_entry, customer, last_order
@@ -164,6 +165,11 @@ def test_a_source_that_is_gone_is_told_and_stops_nothing_else(tmp_path: Path) ->
     log_attempts(lake, list(computed_at(3, LAST, table="features/spending/v1").values()))
     plan = repair_plan(lake, [view], MONDAY, timedelta(days=5))
     assert (plan.stale, plan.unread) == ([], {"orders": "source 'orders' has no table raw/orders in the lake"})
+    assert plan.problems([view]) == ["source 'orders' cannot be looked at: source 'orders' has no table raw/orders in the lake"]
+    assert plan.problems([]) == []
+    judged = judge_source_data(view, plan)  # what is not known is not taken for right
+    assert not judged.passed
+    assert "cannot be looked at" in str(judged.metadata["not_looked_at"].value)
 
 
 def test_the_state_of_a_partition_names_what_keeps_it_from_being_right() -> None:
