@@ -11,7 +11,8 @@ from rich.table import Table
 
 import penstock
 from penstock.cli.screen import err, out, print_whole
-from penstock.quality.replay import SAME, Replay, Replayed
+from penstock.quality.findings import SAME
+from penstock.quality.replay import Replay, Replayed
 from penstock.serving.judgement import Outcome
 
 _SHOWN = 5  # rows whose values fit a terminal

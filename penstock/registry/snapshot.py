@@ -218,7 +218,7 @@ def compile_snapshot(project: Project) -> Snapshot:
             )
             for s in sorted(project.sources, key=lambda s: s.name)
         ],
-        views=[_view_entry(v) for v in sorted(project.views, key=lambda v: (v.name, v.version))],
+        views=[view_entry(v) for v in sorted(project.views, key=lambda v: (v.name, v.version))],
         services=[_service_entry(s) for s in sorted(project.services, key=lambda s: s.name)],
         on_demand=[_on_demand_entry(v) for v in sorted(project.on_demand, key=lambda v: (v.name, v.version))],
     )
@@ -254,7 +254,8 @@ def _us(value: timedelta) -> int:
     return value // MICROSECOND
 
 
-def _view_entry(view: FeatureView) -> ViewEntry:
+def view_entry(view: FeatureView) -> ViewEntry:
+    """A view as snapshots have it."""
     sla, degradation = view.freshness, view.if_unavailable
     return ViewEntry(
         name=view.name,
