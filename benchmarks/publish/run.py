@@ -268,6 +268,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="runs of each path")] = 4,
     commit_logs: Annotated[str, typer.Option(help="how the node syncs")] = "batch,periodic",
     with_feast: Annotated[bool, typer.Option(help="measure Feast too")] = True,
+    paths: Annotated[str, typer.Option(help="python, spark and publish, which rebuild belongs to")] = "python,spark,publish",
 ) -> None:
     """Measure, and write the table and `results.json`."""
     folder, cells = folder.resolve(), list[Cell]()
@@ -276,10 +277,13 @@ def main(
             bench = Bench(settings, entities, commit_log)
             python_runs(bench, VIEWS, max(1, _WARM_ROWS // (VIEWS * entities)))  # warms the node
             bench.cells.clear()
-            for views in (2, VIEWS):
-                python_runs(bench, views, repeats)
-            spark_runs(bench, settings, folder, 2, repeats)
-            publish_runs(bench, settings, folder, 2, repeats)
+            if "python" in paths:
+                for views in (2, VIEWS):
+                    python_runs(bench, views, repeats)
+            if "spark" in paths:
+                spark_runs(bench, settings, folder, 2, repeats)
+            if "publish" in paths:
+                publish_runs(bench, settings, folder, 2, repeats)
             stop_session()  # its workers would spend CPU on heartbeats
             if with_feast:
                 feast_run(bench, folder, peers_folder.resolve(), 2)
