@@ -1,0 +1,100 @@
+"""Skew: what the replay of a stretch of the feature log says, check by check, each with a level of its own.
+
+| check | counts, of the rows that were served | warning | critical |
+| --- | --- | --- | --- |
+| `fidelity` | the stored value is of no row of the lake, or of another type | any row | 5 rows |
+| `staleness` | the key had a newer value, readable before | 0.5 % | 1 % |
+| `presence` | nothing was found where the lake has a value, or a value where it has none | 0.1 % | 1 % |
+| `age` | served as later than the view's freshness SLA | 0.1 % | 1 % |
+
+A share is of rows, and critical only from five rows on: one row of a hundred is no rate. Where no limit is met, it takes 459 different
+rows of the table to say `passed`: with fewer, a fault on one row in a hundred stays unseen more than once in a hundred times
+(n = ln 0.01 / ln 0.99), which is `insufficient_data` and never passed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from penstock.quality.findings import Finding
+from penstock.quality.log_replay import ViewReplay
+
+ENOUGH = 459
+"""Different rows of a table that must have been served before their being right says something of the others."""
+
+_A_RATE = 5  # rows from which on a share of them can be critical
+
+
+class Level(StrEnum):
+    """What a check came to."""
+
+    PASSED = "passed"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    INSUFFICIENT_DATA = "insufficient_data"
+    """Too few rows to say anything: neither passed nor failed."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """From which share of the rows on a check warns, and is critical."""
+
+    warning: float
+    critical: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warning <= self.critical <= 1:
+            raise ValueError(f"a budget is of two shares, 0 <= warning <= critical <= 1; got {self.warning} and {self.critical}")
+
+
+@dataclass(frozen=True)
+class SkewCheck:
+    """One check of one stretch of the log.
+
+    Args:
+        name, level: which, and what it came to.
+        bad, rows: how many rows are bad, of how many.
+        said: in a sentence.
+    """
+
+    name: str
+    level: Level
+    bad: int
+    rows: int
+    said: str
+
+
+BUDGETS = {
+    "fidelity": Budget(0.0, 0.0),
+    "staleness": Budget(0.005, 0.01),
+    "presence": Budget(0.001, 0.01),
+    "age": Budget(0.001, 0.01),
+}
+_COUNTS: Mapping[str, tuple[str, Callable[[ViewReplay], int]]] = {
+    "fidelity": ("hold a value that the lake does not have", lambda seen: _of(seen, Finding.VALUE, Finding.TYPE)),
+    "staleness": ("are older than what was readable", lambda seen: _of(seen, Finding.STALE)),
+    "presence": ("are missing, or should not be there", lambda seen: _of(seen, Finding.MISSING, Finding.EXTRA)),
+    "age": ("were later than the view's freshness SLA", lambda seen: seen.late),
+}
+
+
+def skew_checks(seen: ViewReplay, budgets: Mapping[str, Budget] = BUDGETS) -> list[SkewCheck]:
+    """The checks on one fill of a view in a stretch of the log, in order of their names above."""
+    return [_judged(name, what, count(seen), seen, budgets[name]) for name, (what, count) in _COUNTS.items()]
+
+
+def _judged(name: str, what: str, bad: int, seen: ViewReplay, budget: Budget) -> SkewCheck:
+    share = bad / seen.rows if seen.rows else 0.0
+    said = f"{seen.view}: {bad:,} of {seen.rows:,} rows {what}"
+    if bad >= _A_RATE and share >= budget.critical:
+        return SkewCheck(name, Level.CRITICAL, bad, seen.rows, f"{said} ({share:.2%}; critical from {budget.critical:.2%})")
+    if bad and share >= budget.warning:
+        return SkewCheck(name, Level.WARNING, bad, seen.rows, f"{said} ({share:.2%}; a warning from {budget.warning:.2%})")
+    if seen.changes < ENOUGH:
+        few = f"{said}, of {seen.changes:,} different ones; {ENOUGH} are needed to say that it is in order"
+        return SkewCheck(name, Level.INSUFFICIENT_DATA, bad, seen.rows, few)
+    return SkewCheck(name, Level.PASSED, bad, seen.rows, said)
+
+
+def _of(seen: ViewReplay, *findings: Finding) -> int:
+    return sum(seen.findings.get(finding, 0) for finding in findings)

@@ -1,0 +1,70 @@
+"""From counts to levels: what warns, what is critical, and what is too little to say anything."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from penstock.quality.findings import Finding
+from penstock.quality.log_replay import ViewReplay
+from penstock.quality.skew import BUDGETS, ENOUGH, Budget, Level, skew_checks
+
+
+def seen(rows: int = 10_000, changes: int = 1_000, late: int = 0, findings: Mapping[Finding, int] | None = None) -> ViewReplay:
+    return ViewReplay("spending@1", 1, rows, changes, 0, late, findings or {}, {}, {}, 0)
+
+
+def levels(replay: ViewReplay) -> dict[str, Level]:
+    return {check.name: check.level for check in skew_checks(replay)}
+
+
+def test_all_equal_and_enough_of_it_has_passed() -> None:
+    assert levels(seen()) == dict.fromkeys(BUDGETS, Level.PASSED)
+    assert levels(seen(findings={Finding.EARLY: 300, Finding.CACHED: 9_000})) == dict.fromkeys(BUDGETS, Level.PASSED)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 10_000])
+def test_of_few_different_rows_nothing_is_said(rows: int) -> None:
+    few = seen(rows=rows, changes=min(rows, ENOUGH - 1))
+    assert levels(few) == dict.fromkeys(BUDGETS, Level.INSUFFICIENT_DATA)
+    assert "459 are needed" in skew_checks(few)[0].said
+
+
+@pytest.mark.parametrize(
+    ("check", "finding", "warning", "critical"),
+    [
+        ("fidelity", Finding.VALUE, 1, 5),
+        ("fidelity", Finding.TYPE, 1, 5),
+        ("staleness", Finding.STALE, 50, 100),
+        ("presence", Finding.MISSING, 10, 100),
+        ("presence", Finding.EXTRA, 10, 100),
+    ],
+)
+def test_each_finding_counts_for_its_check_from_its_limits_on(check: str, finding: Finding, warning: int, critical: int) -> None:
+    expected = {0: Level.PASSED, warning - 1: Level.PASSED, warning: Level.WARNING, critical - 1: Level.WARNING, critical: Level.CRITICAL}
+    for bad, level in expected.items():
+        found = levels(seen(findings={finding: bad}))
+        assert found.pop(check) == level, bad
+        assert set(found.values()) == {Level.PASSED}
+
+
+def test_age_is_of_rows_that_were_served_late() -> None:
+    assert [levels(seen(late=late))["age"] for late in (0, 9, 10, 99, 100)] == [
+        Level.PASSED, Level.PASSED, Level.WARNING, Level.WARNING, Level.CRITICAL,
+    ]  # fmt: skip
+
+
+def test_what_is_bad_is_said_however_few_rows_there_are_and_critical_is_no_single_row() -> None:
+    assert levels(seen(rows=20, changes=20, findings={Finding.STALE: 4}))["staleness"] == Level.WARNING
+    assert levels(seen(rows=20, changes=20, findings={Finding.STALE: 5}))["staleness"] == Level.CRITICAL
+    said = skew_checks(seen(rows=20, changes=20, findings={Finding.STALE: 5}))[1].said
+    assert said == "spending@1: 5 of 20 rows are older than what was readable (25.00%; critical from 1.00%)"
+
+
+def test_two_findings_of_one_check_are_added() -> None:
+    assert levels(seen(findings={Finding.MISSING: 50, Finding.EXTRA: 50}))["presence"] == Level.CRITICAL
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.1), (-0.1, 0.1), (0.1, 1.1)])
+def test_a_budget_that_is_none_is_refused(shares: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="0 <= warning <= critical <= 1"):
+        Budget(*shares)
