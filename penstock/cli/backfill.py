@@ -66,7 +66,9 @@ def parsed(what: Sequence[str], store: Store) -> tuple[list[str], date, date]:
     if first < opens or last > today:
         raise BackfillError(
             f"partitions are from {opens} to {today}, got {first} to {last}",
-            hint="days before dagster.first_day have no partition: set it earlier in conf/ and start the instance again",
+            hint=f"{today} is the last day there is"
+            if first >= opens
+            else "days before dagster.first_day have no partition: set it earlier in conf/ and start the instance again",
         )
     return names, first, last
 

@@ -1,5 +1,6 @@
 """`penstock repair`: which partitions late and corrected source rows reach, and computing these again."""
 
+import sys
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Annotated
@@ -49,7 +50,10 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
 
 @cli.command()
 def run(views: Views = None) -> None:
-    """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor."""
+    """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor.
+
+    Exit code 1: a source cannot be looked at, so it is not known whether all was repaired.
+    """
     store = penstock.open()
     wanted, repairs = store.project.views_named(views), store.repair_plan()
     problems = repairs.problems(wanted)
@@ -57,11 +61,13 @@ def run(views: Views = None) -> None:
     days: dict[FeatureView, Sequence[date]] = {view: repairs.days(view) for view in wanted if repairs.days(view)}
     if not days:
         out.print(_nothing_to_repair(problems))
-        return
+        sys.exit(1 if problems else 0)
     before = {view: max((entry.attempt for entry in attempts(store.lake, feature_table(view))), default=0) for view in days}
     with running_instance(store) as control:
         compute_days(store, control, days, "penstock repair")
     _tell(store, days, before)
+    if problems:
+        sys.exit(1)
 
 
 def _nothing_to_repair(problems: Sequence[str]) -> str:

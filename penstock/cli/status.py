@@ -1,6 +1,6 @@
 """`penstock status`: how far each partition has come, and what stands in the way."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import httpx
@@ -40,7 +40,7 @@ def run(
     wanted = store.project.views_named(views)
     repairs = store.repair_plan()
     states = {view: store.partitions(view, repairs) for view in wanted}
-    problems = [*repairs.problems(wanted), *_not_answering(store)]
+    problems = [*repairs.problems(wanted), *_invalidated(store, wanted), *_not_answering(store)]
     if as_json:
         partitions = [msgspec.to_builtins(state) | {"state": state.word} for of_view in states.values() for state in of_view]
         out.print_json(msgspec.json.encode({"partitions": partitions, "problems": problems}).decode())
@@ -89,6 +89,17 @@ def _strip(view: FeatureView, states: Sequence[PartitionState], width: int) -> T
         mark, style = _LOOKS[state.word]
         line.append(mark, style)
     return line.append(f" {states[-1].partition}")
+
+
+def _invalidated(store: Store, views: Iterable[FeatureView]) -> list[str]:
+    """The marks in force, a sentence each: of what they cover nothing is served, however right its partition is."""
+    return [
+        f"mark {mark.id} is in force: what it covers of {view.ref} is not served ({mark.reason}); "
+        f"`penstock invalidate --lift {mark.id}` ends it"
+        for view in views
+        for mark in store.marks(view)
+        if mark.lifted_at_us is None
+    ]
 
 
 def _not_answering(store: Store) -> list[str]:

@@ -183,7 +183,10 @@ class Control:
         if done.status not in ("COMPLETED", "COMPLETED_SUCCESS"):
             failed = [run.id for run in done.runs if run.status != "SUCCESS"]
             why = "\n".join([*([done.error] if done.error else []), *(f"run {run_id}: {self.failures(run_id)}" for run_id in failed)])
-            raise DagsterError(f"backfill {backfill_id} ended as {done.status}:\n{why}", hint="the same command goes on where it ended")
+            raise DagsterError(
+                f"backfill {backfill_id} ended as {done.status}:\n{why}",
+                hint="once its cause is gone, the same command goes on where it ended",
+            )
         return done
 
     def unhealthy_daemons(self) -> list[str]:

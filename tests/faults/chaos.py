@@ -217,8 +217,9 @@ class Chaos(Instance):
 
     @cached_property
     def _some_keys(self) -> dict[FeatureView, list[tuple[object, ...]]]:
-        """A hundred keys of each view: of a correction, which is of one flight in fifty, some."""
-        return {view: random.Random(1).sample(sorted(self.keys(view)), 100) for view in self.views}
+        """Up to a hundred keys of each view: of a correction, which is of one flight in fifty, some."""
+        found = {view: sorted(self.keys(view)) for view in self.views}
+        return {view: random.Random(1).sample(keys, min(100, len(keys))) for view, keys in found.items()}
 
     def _at_work(self) -> str:
         """What was going on, in a few words."""
