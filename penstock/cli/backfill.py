@@ -1,21 +1,19 @@
 """`penstock backfill`: compute past days in the running instance; what passes is published by its sensor."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date
+from datetime import date
 from typing import Annotated
 
 import typer
 
 import penstock
-from penstock.cli.following import compute_days, running_instance
+from penstock.cli.days import names_and_days
+from penstock.cli.following import compute_days, of_view, running_instance
 from penstock.cli.screen import out, warn
 from penstock.contract import FeatureView
-from penstock.errors import BackfillError
 from penstock.offline.watermark import days_between
 from penstock.publication.repair import RepairPlan
 from penstock.store import Store
-
-_HOW = "penstock backfill VIEW 2026-01-01 2026-01-31"
 
 
 def run(
@@ -33,7 +31,7 @@ def run(
     half-way goes on when it is asked for again. FROM is by default dagster.first_day, TO today.
     """
     store = penstock.open()
-    names, first, last = parsed(what or [], store)
+    names, first, last = names_and_days(what or [], store, "penstock backfill VIEW")
     views = store.project.views_named(names)
     days = days_between(first, last)
     repairs = store.repair_plan()
@@ -45,44 +43,13 @@ def run(
         out.print(f"all of {_named(views)} from {first} to {last} is computed by today's code and from the newest source rows{of}")
         return
     with running_instance(store) as control:
-        compute_days(store, control, wanted, "penstock backfill")
+        compute_days(store, control, {of_view(view): days for view, days in wanted.items()}, "penstock backfill")
     _tell(store, wanted, first, last)
-
-
-def parsed(what: Sequence[str], store: Store) -> tuple[list[str], date, date]:
-    """Names of views, first and last day.
-
-    Raises:
-        BackfillError: days that are none, or that no partition has.
-    """
-    days = [text for text in what if text[:1].isdigit()]
-    names = [text for text in what if text not in days]
-    if len(days) > 2 or list(what) != [*names, *days]:
-        raise BackfillError(f"expected views, then a first and a last day, got: {' '.join(what)}", hint=f"e.g. {_HOW}")
-    opens, today = store.settings.dagster.first_day, store.clock.now().astimezone(UTC).date()
-    first, last = (*map(_day, days), *(opens, today)[len(days) :])
-    if last < first:
-        raise BackfillError(f"the last day, {last}, is before the first, {first}", hint=f"both are included, e.g. {_HOW}")
-    if first < opens or last > today:
-        raise BackfillError(
-            f"partitions are from {opens} to {today}, got {first} to {last}",
-            hint=f"{today} is the last day there is"
-            if first >= opens
-            else "days before dagster.first_day have no partition: set it earlier in conf/ and start the instance again",
-        )
-    return names, first, last
 
 
 def _not_up_to_date(store: Store, repairs: RepairPlan, view: FeatureView, days: Sequence[date]) -> list[date]:
     """Of some days of a view, those that computing now may bring further or make others."""
     return sorted({*store.outdated(view, days), *set(days).intersection(repairs.days(view))})
-
-
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise BackfillError(f"'{text}' is no day", hint="write days as 2026-01-31") from None
 
 
 def _named(views: Sequence[FeatureView]) -> str:

@@ -19,6 +19,7 @@ COMMANDS = (
     "dev",
     "doctor",
     "status",
+    "ingest",
     "backfill",
     "repair",
     "features",

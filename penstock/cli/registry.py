@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 import penstock
-from penstock.cli.screen import err, out
+from penstock.cli.screen import err, out, print_whole
 from penstock.offline.registry_log import find_snapshot, snapshots
 from penstock.registry.plan import diff as compare
 from penstock.registry.snapshot import Snapshot
@@ -56,7 +56,7 @@ def history() -> None:
     for one in reversed(known):
         counts = (str(len(one.snapshot.views)), str(len(one.snapshot.services)))
         table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.fingerprint, *counts)
-    out.print(table)
+    print_whole(table)
 
 
 @cli.command()
@@ -79,7 +79,7 @@ def diff(
     for change in changes:
         values = (_shown(change.before), _shown(change.after)) if change.kind == "changed" else ("", change.kind)
         table.add_row(change.what, change.field, *values, change.means)
-    out.print(table)
+    print_whole(table)
     out.print(f"\n{len(changes)} change(s) from {first.fingerprint} to {second.fingerprint}")
 
 

@@ -10,11 +10,10 @@ import typer
 from rich.table import Table
 
 import penstock
-from penstock.cli.following import compute_days, running_instance
+from penstock.cli.following import compute_days, of_view, running_instance
 from penstock.cli.screen import out, print_whole, warn
 from penstock.contract import FeatureView
-from penstock.offline.lake import feature_table
-from penstock.offline.logs import attempts
+from penstock.offline.logs import AttemptEntry
 from penstock.publication.due import contiguous, named
 from penstock.store import Store
 
@@ -62,10 +61,9 @@ def run(views: Views = None) -> None:
     if not days:
         out.print(_nothing_to_repair(problems))
         sys.exit(1 if problems else 0)
-    before = {view: max((entry.attempt for entry in attempts(store.lake, feature_table(view))), default=0) for view in days}
     with running_instance(store) as control:
-        compute_days(store, control, days, "penstock repair")
-    _tell(store, days, before)
+        done = compute_days(store, control, {of_view(view): of for view, of in days.items()}, "penstock repair")
+    _tell(store, {view: (of, done[of_view(view)]) for view, of in days.items()})
     if problems:
         sys.exit(1)
 
@@ -93,11 +91,10 @@ def _rows(rows: int) -> str:
     return "rows unknown" if rows < 0 else f"{rows:,} row(s)"
 
 
-def _tell(store: Store, days: Mapping[FeatureView, Sequence[date]], before: Mapping[FeatureView, int]) -> None:
-    for view, of_view in days.items():
-        new = [entry for entry in attempts(store.lake, feature_table(view)) if entry.attempt > before[view] and entry.partition in of_view]
-        changed, retracted = sum(max(entry.changed, 0) for entry in new), sum(max(entry.retracted, 0) for entry in new)
-        held = "".join(f"\n  held back {day}: {why}" for day, why in store.due(view).held.items() if day in of_view)
+def _tell(store: Store, done: Mapping[FeatureView, tuple[Sequence[date], Sequence[AttemptEntry]]]) -> None:
+    for view, (days, entries) in done.items():
+        changed, retracted = sum(max(entry.changed, 0) for entry in entries), sum(max(entry.retracted, 0) for entry in entries)
+        held = "".join(f"\n  held back {day}: {why}" for day, why in store.due(view).held.items() if day in days)
         out.print(
-            f"{view.ref}: {len(of_view)} partition(s) repaired, {changed} row(s) changed, {retracted} of them retracted{held}", markup=False
+            f"{view.ref}: {len(days)} partition(s) repaired, {changed} row(s) changed, {retracted} of them retracted{held}", markup=False
         )

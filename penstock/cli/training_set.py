@@ -91,7 +91,7 @@ def list_(name: Annotated[str | None, typer.Argument(help="the training set's na
     for one in found:
         stale = _stale(since, one)
         table.add_row(one.name, one.id, one.mode, f"{one.rows:,}", one.service, one.contract, one.split or "-", one.content, escape(stale))
-    out.print(table)
+    print_whole(table)
 
 
 @cli.command()

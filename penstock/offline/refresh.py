@@ -26,13 +26,18 @@ def first_day_to_refresh(
     today = now.date()
     open_days = {max(today - DAY, since)}
     for source, entries in sources.items():
-        days = newest(entries, passed)
-        for day in days_between(max(min(days, default=today), since), today):
-            if day not in days or days[day].complete_until < start_of(day) + DAY + source.availability.at_most:
-                open_days.add(day)
+        known = list(entries)
+        first = min(newest(known, passed), default=today)
+        open_days |= set(not_all_in(source, known, days_between(max(first, since), today)))
     for entries in views.values():
         days = newest(entries)
         for day in days_between(max(min(days, default=today), since), today):
             if day not in days or (passed(days[day]) and days[day].complete_until < start_of(day) + DAY):
                 open_days.add(day)
     return min(open_days)
+
+
+def not_all_in(source: Source, entries: Iterable[AttemptEntry], days: Iterable[date]) -> list[date]:
+    """Of some days of an ingested source, those of which rows may still come: never ingested, or last before all of them were available."""
+    done = newest(entries, passed)
+    return [day for day in days if day not in done or done[day].complete_until < start_of(day) + DAY + source.availability.at_most]

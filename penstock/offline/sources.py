@@ -118,7 +118,7 @@ def _missing(lake: Lake, source: Source) -> SourceError:
     if source.table is None:
         return SourceError(
             f"source '{source.name}' has no table {raw_table(source)} in the lake",
-            hint=f"ingest its days first: materialize the partitions of the asset sources/{source.name} in Dagster",
+            hint=f"ingest its days first: `penstock ingest {source.name} FROM TO`",
         )
     return SourceError(
         f"source '{source.name}': there is no {source.table.format} table at {location(lake, source)}",

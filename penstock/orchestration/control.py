@@ -45,6 +45,7 @@ _ONE_BACKFILL = (
 _BACKFILLS = (
     """query Backfills { partitionBackfillsOrError(status: REQUESTED, limit: 100) { ... on PartitionBackfills { results { %s } } } }"""
 )
+_ASSETS = """query Assets { assetNodes { assetKey { path } isMaterializable } }"""
 _DAEMONS = """query Daemons { instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
 
 
@@ -189,6 +190,10 @@ class Control:
             )
         return done
 
+    def materializable(self) -> set[tuple[str, ...]]:
+        """The assets that a run can bring about; others only stand for what somebody else writes."""
+        return {tuple(node["assetKey"]["path"]) for node in self._ask(_ASSETS, {})["assetNodes"] if node["isMaterializable"]}
+
     def unhealthy_daemons(self) -> list[str]:
         """Of the daemons the instance needs, those that give no sign of life."""
         daemons = self._ask(_DAEMONS, {})["instance"]["daemonHealth"]["allDaemonStatuses"]
@@ -231,12 +236,10 @@ class Control:
     def failures(self, run_id: str) -> str:
         """Why a run failed, as its events say."""
         events = self._ask(_FAILURES, {"id": run_id})["logsForRun"]["events"]
-        lines = []
-        for event in events:
-            error = event.get("error")
-            if error is not None:
-                causes = [cause["message"] for cause in error.get("causes", [])]
-                lines.append(f"{event.get('stepKey') or 'run'}: {(causes or [error['message']])[-1].strip()}")
+        failed = [(event.get("stepKey"), event["error"]) for event in events if event.get("error") is not None]
+        # Where a step failed, the run's own error says only that one did.
+        told = [(step, error) for step, error in failed if step] or failed
+        lines = [f"{step or 'run'}: {_first_cause(error)}" for step, error in told]
         return "\n".join(lines) or "no failure event; see the run's log in the Dagster UI"
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
@@ -251,6 +254,10 @@ class Control:
             raise DagsterError(f"Dagster refused the question: {answer['errors'][0]['message']}")
         data: dict[str, Any] = answer["data"]
         return data
+
+
+def _first_cause(error: dict[str, Any]) -> str:
+    return str([error["message"], *(cause["message"] for cause in error.get("causes", []))][-1]).strip()
 
 
 def until(look: Callable[[], T], is_so: Callable[[T], bool], *, at_most: timedelta, what: str, every_s: float = 0.5) -> T:

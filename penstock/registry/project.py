@@ -78,6 +78,17 @@ class Project:
         """
         return [self.view(name) for name in names] if names else self.views
 
+    def source(self, name: str) -> Source:
+        """A source by name.
+
+        Raises:
+            RegistryError: there is none; names those there are.
+        """
+        found = {source.name: source for source in self.sources}
+        if name not in found:
+            raise RegistryError(f"no source '{name}' in project '{self.name}'; it has {', '.join(sorted(found)) or 'none'}")
+        return found[name]
+
     def service(self, name: str) -> FeatureService:
         """A feature service by name.
 

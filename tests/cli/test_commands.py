@@ -82,7 +82,7 @@ def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop
         (["backfill", "2026-03-02", "2026-03-01"], "the last day, 2026-03-01, is before the first, 2026-03-02"),
         (["backfill", "spending", "2025-12-31"], "partitions are from "),
         (["backfill", "spending", "2026-01-01", "2099-01-01"], "partitions are from "),
-        (["backfill", "2026-01-01", "spending"], "expected views, then a first and a last day, got: 2026-01-01 spending"),
+        (["backfill", "2026-01-01", "spending"], "expected names, then a first and a last day, got: 2026-01-01 spending"),
         (["backfill", "spending", "2026-02-30"], "'2026-02-30' is no day"),
         (["repair", "plan", "spendings"], "no feature view 'spendings' in project 'feature_assets'; it has spending@1"),
         (["status", "spendings"], "no feature view 'spendings' in project 'feature_assets'; it has spending@1"),

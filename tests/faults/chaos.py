@@ -10,7 +10,6 @@ first value of the run was written.
 
 import asyncio
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -257,13 +256,6 @@ class Chaos(Instance):
         self.settings = self.project.settings(now)
         self.restart_dagster()
         return now
-
-    def command(self, *words: str) -> None:
-        """Run a `penstock` command in the project, at its Clock."""
-        now = self.settings.clock.now
-        env = {**os.environ, **({} if now is None else {"PENSTOCK_CLOCK__NOW": now.isoformat()})}
-        done = subprocess.run(penstock(*words), cwd=self.project.folder, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
 
     def _kill_node(self) -> None:
         pid = node_status(self.settings).pid

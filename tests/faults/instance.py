@@ -1,6 +1,8 @@
 """A running instance to break: the flights project under `dagster dev`, with its daemon, Cassandra and the gateway."""
 
 import asyncio
+import os
+import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -25,7 +27,7 @@ from penstock.publication.held_store import Connect, with_store
 from penstock.registry.project import Project as Definitions
 from penstock.registry.project import load_project
 from penstock.runtime.node_status import cassandra_endpoint
-from tests.project import Project
+from tests.project import Project, penstock
 
 AT_MOST = timedelta(minutes=5)
 
@@ -81,6 +83,14 @@ class Instance:
 
     def run(self, *assets: list[str], first: date, last: date) -> None:
         self.control.wait(self.control.launch(assets, first, last), at_most=AT_MOST)
+
+    def command(self, *words: str) -> str:
+        """What a `penstock` command says, run in the project at its Clock."""
+        now = self.settings.clock.now
+        env = {**os.environ, **({} if now is None else {"PENSTOCK_CLOCK__NOW": now.isoformat()})}
+        done = subprocess.run(penstock(*words), cwd=self.project.folder, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def computed(self, view: FeatureView | None = None) -> set[date]:
         """Days whose newest attempt passed: of a view, or of all of them."""

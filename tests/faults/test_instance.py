@@ -80,6 +80,15 @@ def test_runs_killed_at_random_and_at_the_worst_points_leave_what_an_undisturbed
         assert content(spark, lake, view) == content(spark, undisturbed, view)
 
 
+def test_past_days_are_ingested_by_one_command(instance: Instance) -> None:
+    days = str(FIRST - REACH - 2 * DAY), str(FIRST - REACH - DAY)
+    assert instance.command("ingest", "arrivals", *days).startswith("arrivals: 2 day(s) ingested, 2 of them new or changed, with ")
+    assert instance.command("ingest", "arrivals", *days) == f"all of arrivals from {days[0]} to {days[1]} is in\n"
+    assert instance.command("ingest", "arrivals", *days, "--force") == (
+        "arrivals: 2 day(s) ingested, 0 of them new or changed, with 0 row(s)\n"
+    )
+
+
 def compute_undisturbed(instance: Instance, day: date) -> tuple[float, float]:
     """How long a computing and a publishing run of a day take, in seconds."""
     run = instance.control.wait(instance.control.launch(instance.feature_keys, day, day), at_most=AT_MOST)
