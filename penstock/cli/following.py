@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 
-import dagster as dg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from penstock.cli.screen import err
@@ -44,18 +43,18 @@ def running_instance(store: Store) -> Iterator[Control]:
 class Target:
     """What days can be brought about of: a view or an ingested source, as Dagster's asset and as the lake's table."""
 
-    key: dg.AssetKey
+    key: tuple[str, ...]
     table: str
 
 
 def of_view(view: FeatureView) -> Target:
     """A view's offline rows."""
-    return Target(feature_key(view), feature_table(view))
+    return Target(tuple(feature_key(view).path), feature_table(view))
 
 
 def of_source(source: Source) -> Target:
     """An ingested source's rows."""
-    return Target(source_key(source), raw_table(source))
+    return Target(tuple(source_key(source).path), raw_table(source))
 
 
 def compute_days(
@@ -118,7 +117,7 @@ def _show(
 
 
 def _backfill(control: Control, days: Sequence[date], targets: Sequence[Target], title: str) -> tuple[str, bool]:
-    keys = {tuple(target.key.path) for target in targets}
+    keys = {target.key for target in targets}
     names = {day.isoformat() for day in days}
     for one in control.backfills_under_way():
         if one.assets >= keys and one.partitions >= names:

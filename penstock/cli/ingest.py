@@ -56,13 +56,13 @@ def _ingested(store: Store, control: Control, asked: Sequence[Source]) -> Sequen
     """
     can = control.materializable()
     for source in asked:
-        if tuple(of_source(source).key.path) not in can:
+        if of_source(source).key not in can:
             why = "the project names no function that fetches it" if source.table is None else "its table is somebody else's"
             raise SourceError(
                 f"source '{source.name}' is not ingested: {why}",
                 hint="name sources that are, or none for all of them; see `ingest=` in jobs/",
             )
-    found = asked or [source for source in store.project.sources if tuple(of_source(source).key.path) in can]
+    found = asked or [source for source in store.project.sources if of_source(source).key in can]
     if not found:
         raise SourceError("no source of this project is ingested: all are tables of somebody else's")
     return found
