@@ -19,6 +19,9 @@ from penstock.store import Store, open
 
 PUBLISH_JOB, REFRESH_JOB, REPAIR_JOB = "publish_online", "refresh", "repair"
 
+# Of the runs that wait for the one JVM, what readers wait for goes first, and backfills, which have no tag, last.
+_FIRST, _NEXT = {"dagster/priority": "2"}, {"dagster/priority": "1"}
+
 
 def definitions(root: str | Path, *, ingest: Mapping[str, Fetch], package: str = "feature_assets") -> dg.Definitions:
     """Assets, checks, jobs, schedule and sensor of a project.
@@ -54,9 +57,9 @@ def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
         ],
         jobs=[
             *[dg.define_asset_job(f"training_{s.name}", selection=[training_key(s)]) for s in store.project.services],
-            dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online)),
-            dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features)),
-            dg.define_asset_job(REPAIR_JOB, selection=dg.AssetSelection.assets(*features)),
+            dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online), tags=_FIRST),
+            dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features), tags=_NEXT),
+            dg.define_asset_job(REPAIR_JOB, selection=dg.AssetSelection.assets(*features), tags=_NEXT),
             compact_job(store),
             ship_job(store),
         ],

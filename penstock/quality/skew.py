@@ -5,14 +5,16 @@
 | `fidelity` | the stored value is of no row of the lake, or of another type | any row | 5 rows |
 | `staleness` | the key had a newer value, readable before | 0.5 % | 1 % |
 | `presence` | nothing was found where the lake has a value, or a value where it has none | 0.1 % | 1 % |
+| `values` | of one feature, the worst: another value than training would be given | 0.5 % | 1 % |
 | `age` | served as later than the view's freshness SLA | 0.1 % | 1 % |
+| `log` | within the log's sample, and not in the log: what the other checks cannot see | 0.1 % | 1 % |
 
 A share is of rows, and critical only from five rows on: one row of a hundred is no rate. Where no limit is met, it takes 459 different
 rows of the table to say `passed`: with fewer, a fault on one row in a hundred stays unseen more than once in a hundred times
 (n = ln 0.01 / ln 0.99), which is `insufficient_data` and never passed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -48,6 +50,19 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Completeness:
+    """How much of what was to be logged in a stretch is in the log.
+
+    Args:
+        sampled: rows of answers within the log's sample, as gateways counted them.
+        lacking: how many of these are not in the log: dropped by a gateway, or lost since.
+    """
+
+    sampled: int
+    lacking: int
+
+
+@dataclass(frozen=True)
 class SkewCheck:
     """One check of one stretch of the log.
 
@@ -68,7 +83,9 @@ BUDGETS = {
     "fidelity": Budget(0.0, 0.0),
     "staleness": Budget(0.005, 0.01),
     "presence": Budget(0.001, 0.01),
+    "values": Budget(0.005, 0.01),
     "age": Budget(0.001, 0.01),
+    "log": Budget(0.001, 0.01),
 }
 _COUNTS: Mapping[str, tuple[str, Callable[[ViewReplay], int]]] = {
     "fidelity": ("hold a value that the lake does not have", lambda seen: _of(seen, Finding.VALUE, Finding.TYPE)),
@@ -78,22 +95,53 @@ _COUNTS: Mapping[str, tuple[str, Callable[[ViewReplay], int]]] = {
 }
 
 
-def skew_checks(seen: ViewReplay, budgets: Mapping[str, Budget] = BUDGETS) -> list[SkewCheck]:
-    """The checks on one fill of a view in a stretch of the log, in order of their names above."""
-    return [_judged(name, what, count(seen), seen, budgets[name]) for name, (what, count) in _COUNTS.items()]
+def skew_checks(seen: ViewReplay, logged: Completeness, budgets: Mapping[str, Budget] = BUDGETS) -> list[SkewCheck]:
+    """The checks on one fill of a view in a stretch of the log, in the order of the table above.
+
+    Args:
+        seen: its replay.
+        logged: how much of what was to be logged is in the log.
+        budgets: check → its limits.
+    """
+    found = [_judged(name, what, count(seen), seen, budgets[name]) for name, (what, count) in _COUNTS.items()]
+    found.insert(3, _values(seen, budgets["values"]))
+    return [*found, _log(seen.view, logged, budgets["log"])]
+
+
+def worst(checks: Iterable[SkewCheck]) -> Level:
+    """The level that stands for all of them: what is critical, else what warns, else what cannot be told."""
+    levels = {check.level for check in checks}
+    order = (Level.CRITICAL, Level.WARNING, Level.INSUFFICIENT_DATA, Level.PASSED)
+    return next((level for level in order if level in levels), Level.INSUFFICIENT_DATA)
+
+
+def _values(seen: ViewReplay, budget: Budget) -> SkewCheck:
+    shares = {name: (seen.differing.get(name, 0) / rows, name) for name, rows in seen.compared.items() if rows}
+    _, name = max(shares.values(), default=(0.0, ""))
+    bad, rows = seen.differing.get(name, 0), seen.compared.get(name, 0)
+    what = f"{seen.view}.{name}: {bad:,} of {rows:,} values are not what training is given"
+    return _level("values", bad, rows, what if name else f"{seen.view}: no feature was served", seen.changes, budget)
 
 
 def _judged(name: str, what: str, bad: int, seen: ViewReplay, budget: Budget) -> SkewCheck:
-    share = bad / seen.rows if seen.rows else 0.0
-    said = f"{seen.view}: {bad:,} of {seen.rows:,} rows {what}"
+    return _level(name, bad, seen.rows, f"{seen.view}: {bad:,} of {seen.rows:,} rows {what}", seen.changes, budget)
+
+
+def _log(view: str, logged: Completeness, budget: Budget) -> SkewCheck:
+    said = f"{view}: {logged.lacking:,} of {logged.sampled:,} rows of all views that were to be logged are not in the log"
+    return _level("log", logged.lacking, logged.sampled, said, ENOUGH if logged.sampled else 0, budget)
+
+
+def _level(name: str, bad: int, rows: int, said: str, changes: int, budget: Budget) -> SkewCheck:
+    share = bad / rows if rows else 0.0
     if bad >= _A_RATE and share >= budget.critical:
-        return SkewCheck(name, Level.CRITICAL, bad, seen.rows, f"{said} ({share:.2%}; critical from {budget.critical:.2%})")
+        return SkewCheck(name, Level.CRITICAL, bad, rows, f"{said} ({share:.2%}; critical from {budget.critical:.2%})")
     if bad and share >= budget.warning:
-        return SkewCheck(name, Level.WARNING, bad, seen.rows, f"{said} ({share:.2%}; a warning from {budget.warning:.2%})")
-    if seen.changes < ENOUGH:
-        few = f"{said}, of {seen.changes:,} different ones; {ENOUGH} are needed to say that it is in order"
-        return SkewCheck(name, Level.INSUFFICIENT_DATA, bad, seen.rows, few)
-    return SkewCheck(name, Level.PASSED, bad, seen.rows, said)
+        return SkewCheck(name, Level.WARNING, bad, rows, f"{said} ({share:.2%}; a warning from {budget.warning:.2%})")
+    if changes < ENOUGH:
+        few = f"{said}, of {changes:,} different ones; {ENOUGH} are needed to say that it is in order"
+        return SkewCheck(name, Level.INSUFFICIENT_DATA, bad, rows, few)
+    return SkewCheck(name, Level.PASSED, bad, rows, said)
 
 
 def _of(seen: ViewReplay, *findings: Finding) -> int:

@@ -182,6 +182,14 @@ def test_a_refresh_is_not_asked_for_while_another_waits(project: Project) -> Non
         assert len(tick().run_requests) == 1
 
 
+def test_of_runs_that_wait_publications_go_first_and_backfills_last(project: Project) -> None:
+    def priority(job: dg.JobDefinition) -> int:
+        return int(job.tags.get("dagster/priority", 0))
+
+    publishing, refreshing, repairing = (priority(project.defs.resolve_job_def(name)) for name in ("publish_online", "refresh", "repair"))
+    assert publishing > refreshing == repairing > priority(project.defs.resolve_implicit_global_asset_job_def())
+
+
 def test_small_files_of_closed_days_are_folded_by_a_job_on_a_schedule(project: Project) -> None:
     assert project.materialize(SOURCE, first=TODAY - 8 * DAY, last=TODAY).success
     assert project.materialize(FEATURES, first=TODAY - DAY, last=TODAY - DAY).success

@@ -6,7 +6,9 @@ import pytest
 
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import ViewReplay
-from penstock.quality.skew import BUDGETS, ENOUGH, Budget, Level, skew_checks
+from penstock.quality.skew import BUDGETS, ENOUGH, Budget, Completeness, Level, skew_checks, worst
+
+ALL = Completeness(sampled=10_000, lacking=0)
 
 
 def seen(rows: int = 10_000, changes: int = 1_000, late: int = 0, findings: Mapping[Finding, int] | None = None) -> ViewReplay:
@@ -14,7 +16,7 @@ def seen(rows: int = 10_000, changes: int = 1_000, late: int = 0, findings: Mapp
 
 
 def levels(replay: ViewReplay) -> dict[str, Level]:
-    return {check.name: check.level for check in skew_checks(replay)}
+    return {check.name: check.level for check in skew_checks(replay, ALL)}
 
 
 def test_all_equal_and_enough_of_it_has_passed() -> None:
@@ -25,8 +27,8 @@ def test_all_equal_and_enough_of_it_has_passed() -> None:
 @pytest.mark.parametrize("rows", [0, 1, 10_000])
 def test_of_few_different_rows_nothing_is_said(rows: int) -> None:
     few = seen(rows=rows, changes=min(rows, ENOUGH - 1))
-    assert levels(few) == dict.fromkeys(BUDGETS, Level.INSUFFICIENT_DATA)
-    assert "459 are needed" in skew_checks(few)[0].said
+    assert levels(few) == {**dict.fromkeys(BUDGETS, Level.INSUFFICIENT_DATA), "log": Level.PASSED}
+    assert "459 are needed" in skew_checks(few, ALL)[0].said
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ def test_age_is_of_rows_that_were_served_late() -> None:
 def test_what_is_bad_is_said_however_few_rows_there_are_and_critical_is_no_single_row() -> None:
     assert levels(seen(rows=20, changes=20, findings={Finding.STALE: 4}))["staleness"] == Level.WARNING
     assert levels(seen(rows=20, changes=20, findings={Finding.STALE: 5}))["staleness"] == Level.CRITICAL
-    said = skew_checks(seen(rows=20, changes=20, findings={Finding.STALE: 5}))[1].said
+    said = skew_checks(seen(rows=20, changes=20, findings={Finding.STALE: 5}), ALL)[1].said
     assert said == "spending@1: 5 of 20 rows are older than what was readable (25.00%; critical from 1.00%)"
 
 
@@ -68,3 +70,31 @@ def test_two_findings_of_one_check_are_added() -> None:
 def test_a_budget_that_is_none_is_refused(shares: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="0 <= warning <= critical <= 1"):
         Budget(*shares)
+
+
+def of_features(**differing: int) -> ViewReplay:
+    return ViewReplay("spending@1", 1, 10_000, 1_000, 0, 0, {}, differing, {"amount": 10_000, "orders": 1_000}, 0)
+
+
+@pytest.mark.parametrize(("orders", "level"), [(4, Level.PASSED), (5, Level.WARNING), (9, Level.WARNING), (10, Level.CRITICAL)])
+def test_a_feature_is_judged_by_the_rows_that_have_it(orders: int, level: Level) -> None:
+    (check,) = [check for check in skew_checks(of_features(amount=3, orders=orders), ALL) if check.name == "values"]
+    assert (check.level, check.bad, check.rows) == (level, orders, 1_000)
+    assert check.said.startswith(f"spending@1.orders: {orders} of 1,000 values are not what training is given")
+
+
+@pytest.mark.parametrize(
+    ("sampled", "lacking", "level"),
+    [(0, 0, Level.INSUFFICIENT_DATA), (10_000, 9, Level.PASSED), (10_000, 10, Level.WARNING), (10_000, 100, Level.CRITICAL)],
+)
+def test_what_is_not_in_the_log_was_not_looked_at(sampled: int, lacking: int, level: Level) -> None:
+    check = skew_checks(seen(), Completeness(sampled, lacking))[-1]
+    assert (check.name, check.level, check.bad, check.rows) == ("log", level, lacking, sampled)
+
+
+def test_the_worst_level_stands_for_all_and_what_cannot_be_told_is_not_passed() -> None:
+    assert worst(skew_checks(seen(), ALL)) == Level.PASSED
+    assert worst(skew_checks(seen(changes=3), ALL)) == Level.INSUFFICIENT_DATA
+    assert worst(skew_checks(seen(changes=3, findings={Finding.VALUE: 1}), ALL)) == Level.WARNING
+    assert worst(skew_checks(seen(late=100, findings={Finding.VALUE: 1}), ALL)) == Level.CRITICAL
+    assert worst([]) == Level.INSUFFICIENT_DATA
