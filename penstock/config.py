@@ -210,6 +210,7 @@ class DagsterSettings(Section):
     refresh_cron: str = Field("*/15 * * * *", description="when the open day is ingested and computed again, UTC")
     compact_cron: str = Field("40 1 * * *", description="when the small files of closed days are folded, UTC")
     ship_cron: str = Field("7,22,37,52 * * * *", description="when the feature log is brought to the lake, UTC")
+    skew_cron: str = Field("6 * * * *", description="when what was served is compared with what training is given, UTC")
 
     @property
     def url(self) -> str:

@@ -48,6 +48,7 @@ from penstock.publication.verify import SAMPLE, Verified, verify
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
+from penstock.quality.skew_log import SkewEntry, due_windows, judge_window, log_skew, skew_entries
 from penstock.registry.marks import Mark, of_view
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
@@ -301,6 +302,21 @@ class Store:
     def ship_feature_log(self) -> Shipped:
         """Bring what gateways logged of their answers to the lake, see `quality.served_log.ship`."""
         return ship(self.lake, self.settings.path(self.settings.feature_log.folder))
+
+    def skew(self, view: FeatureView | None = None, since: datetime | None = None) -> list[SkewEntry]:
+        """What was found in windows of the feature log; see `quality.skew_log.skew_entries`."""
+        return skew_entries(self.lake, view, since)
+
+    def judge_skew(self, since: datetime, until: datetime) -> list[SkewEntry]:
+        """Compare what was served in `[since, until)` with what training is given, and keep it; see `quality.skew_log.judge_window`."""
+        found = judge_window(self.lake, self.project.views, since, until, self._resources(), self.clock.now())
+        log_skew(self.lake, found)
+        return found
+
+    def judge_due_skew(self) -> list[SkewEntry]:
+        """Bring the feature log to the lake and judge every window of it that has settled; see `quality.skew_log.due_windows`."""
+        self.ship_feature_log()
+        return [entry for window in due_windows(self.skew(), self.clock.now()) for entry in self.judge_skew(*window)]
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

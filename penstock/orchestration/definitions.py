@@ -13,6 +13,7 @@ from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import WAITING, publish_sensor
 from penstock.orchestration.repair_sensor import repair_sensor
+from penstock.orchestration.skew import SKEW_JOB, on_time_check, skew_assets
 from penstock.orchestration.training import training_asset, training_key
 from penstock.orchestration.upkeep import compact_job, schedules, ship_job
 from penstock.store import Store, open
@@ -49,17 +50,20 @@ def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
     features = [feature_asset(store, view, partitions) for view in store.project.views]
     online = [online_asset(store, view, partitions) for view in store.project.views]
     training = [training_asset(store, service) for service in store.project.services]
+    skew = skew_assets(store)
     return dg.Definitions(
-        assets=[*sources, *_external_sources(store, ingest, partitions), *features, *online, *training],
+        assets=[*sources, *_external_sources(store, ingest, partitions), *features, *online, *training, skew],
         asset_checks=[
             *[contract_check(store, view, partitions) for view in store.project.views],
             *[check for view in store.project.views for check in health_checks(store, view)],
+            on_time_check(store),
         ],
         jobs=[
             *[dg.define_asset_job(f"training_{s.name}", selection=[training_key(s)]) for s in store.project.services],
             dg.define_asset_job(PUBLISH_JOB, selection=dg.AssetSelection.assets(*online), tags=_FIRST),
             dg.define_asset_job(REFRESH_JOB, selection=dg.AssetSelection.assets(*sources, *features), tags=_NEXT),
             dg.define_asset_job(REPAIR_JOB, selection=dg.AssetSelection.assets(*features), tags=_NEXT),
+            dg.define_asset_job(SKEW_JOB, selection=dg.AssetSelection.assets(*skew.keys)),
             compact_job(store),
             ship_job(store),
         ],

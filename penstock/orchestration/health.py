@@ -16,8 +16,10 @@ from penstock.contract.view import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
 from penstock.orchestration.assets import feature_key, online_key
+from penstock.orchestration.skew import judge_on_time
 from penstock.publication.repair import RepairPlan
 from penstock.quality.freshness import computed_by_other_code, freshness
+from penstock.quality.skew_log import SKEW
 from penstock.store import Store
 
 FRESHNESS, CODE_VERSION, SOURCE_DATA = "freshness", "code_version", "source_data"
@@ -110,6 +112,8 @@ def _judge_all(store: Store, views: Sequence[FeatureView]) -> Iterator[dg.AssetC
         if store.lake.version(feature_table(view)) is not None:
             yield judge_code_version(store, view)
             yield judge_source_data(view, repairs)
+    if store.lake.version(SKEW) is not None:
+        yield judge_on_time(store)
 
 
 def changed(judged: Sequence[dg.AssetCheckEvaluation], cursor: str | None, now: datetime) -> tuple[list[dg.AssetCheckEvaluation], str]:

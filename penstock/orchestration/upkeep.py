@@ -7,6 +7,7 @@ import dagster as dg
 from penstock.offline.lake import feature_table
 from penstock.offline.maintenance import compact
 from penstock.orchestration.assets import POOL
+from penstock.orchestration.skew import SKEW_JOB
 from penstock.store import Store
 
 COMPACT_JOB = "compact"
@@ -47,8 +48,9 @@ def ship_job(store: Store) -> dg.JobDefinition:
 
 
 def schedules(store: Store) -> list[dg.ScheduleDefinition]:
-    """When they run."""
-    crons = {COMPACT_JOB: store.settings.dagster.compact_cron, SHIP_JOB: store.settings.dagster.ship_cron}
+    """When they run, and when the feature log is judged."""
+    settings = store.settings
+    crons = {COMPACT_JOB: settings.dagster.compact_cron, SHIP_JOB: settings.dagster.ship_cron, SKEW_JOB: settings.dagster.skew_cron}
     return [
         dg.ScheduleDefinition(
             name=job,

@@ -101,7 +101,7 @@ class Chaos(Instance):
     @contextmanager
     def all_at_once(self, reader: Reader) -> Iterator[None]:
         """Corrections, backfills and the reader, beside what the instance does by itself, until the block ends."""
-        threads = [threading.Thread(target=self._until_ended, args=(do, pause)) for do, pause in ((self._correct, 20), (self._backfill, 5))]
+        threads = [threading.Thread(target=self._until_ended, args=(do, pause)) for do, pause in ((self._correct, 40), (self._backfill, 15))]
         threads.append(threading.Thread(target=reader.run, args=(self._ended,)))
         for thread in threads:
             thread.start()
@@ -153,17 +153,19 @@ class Chaos(Instance):
             self.kills.append(self._kill_run())
 
     def _kill_run(self) -> str:
-        wants_publishing = random.random() < 0.75
+        wants_publishing, begun = random.random() < 0.6, time.monotonic()
         while True:
             runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
             wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]
+            if time.monotonic() - begun > 20:
+                wanted = wanted or runs
             run = random.choice(wanted) if wanted else None
             pid = None if run is None else self.pid_now(run.run_id)
             if run is None or pid is None:
                 time.sleep(0.3)
                 continue
             try:
-                return self._kill_publishing(pid) if wants_publishing else self._kill_computing(run, pid)
+                return self._kill_publishing(pid) if run.job_name == "publish_online" else self._kill_computing(run, pid)
             except psutil.NoSuchProcess:
                 continue
 
@@ -198,7 +200,7 @@ class Chaos(Instance):
                 written, until_s = True, time.monotonic() + random.uniform(0, 1.5)
             if not wait or (until_s is not None and time.monotonic() > until_s):
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
         if not victim.alive:
             return None
         victim.kill()

@@ -1,0 +1,210 @@
+"""Windows of the feature log and what was found in them: judged once each, and kept in `log/skew`.
+
+    the hours since the last one judged, and each day once it has settled ──► replay ──► checks ──► log/skew
+
+A window is judged once its log is in the lake. An hour is soon told; a day, of more rows, tells what is too rare for an hour.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.exceptions import TableNotFoundError
+
+from penstock.contract.view import FeatureView
+from penstock.offline.lake import Lake
+from penstock.offline.logs import append_rows, read_rows
+from penstock.online.ledger import FIRST_GENERATION
+from penstock.point_in_time.joined import Resources
+from penstock.quality.log_replay import Example, ViewReplay, replay_log
+from penstock.quality.served_log import COUNTS, SERVED
+from penstock.quality.skew import Completeness, Level, SkewCheck, skew_checks, worst
+
+SKEW = "log/skew"
+"""One row per window and fill of a view."""
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SETTLED = {HOUR: timedelta(minutes=5), DAY: timedelta(hours=1)}
+"""How long after its end a window's log is all in the lake, corrections of the minutes before included."""
+
+_AT_MOST = {HOUR: 24, DAY: 7}  # windows back from now; older ones are in those of a day, or stay unjudged
+_TIME = pa.timestamp("us", tz="UTC")
+_SCHEMA = pa.schema(
+    [
+        ("since", _TIME),
+        ("until", _TIME),
+        ("judged_at", _TIME),
+        ("view", pa.string()),
+        ("version", pa.int64()),
+        ("generation", pa.int64()),
+        ("rows", pa.int64()),
+        ("changes", pa.int64()),
+        ("unserved", pa.int64()),
+        ("late", pa.int64()),
+        *((name, pa.string()) for name in ("findings", "differing", "compared", "checks", "examples")),
+    ]
+)
+
+
+class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a window of the feature log says of one fill of a view version.
+
+    Args:
+        since, until: the window, by the time that values were judged at.
+        judged_at: when.
+        view, version, generation: which fill.
+        rows, changes, unserved, late, findings, differing, compared, examples: see `log_replay.ViewReplay`.
+        checks: what it came to.
+    """
+
+    since: datetime
+    until: datetime
+    judged_at: datetime
+    view: str
+    version: int
+    generation: int
+    rows: int
+    changes: int
+    unserved: int
+    late: int
+    findings: dict[str, int]
+    differing: dict[str, int]
+    compared: dict[str, int]
+    checks: list[SkewCheck]
+    examples: list[Example]
+
+    @property
+    def level(self) -> Level:
+        """What stands for all of its checks."""
+        return worst(self.checks)
+
+
+_JSON: dict[str, Any] = {
+    "findings": dict[str, int],
+    "differing": dict[str, int],
+    "compared": dict[str, int],
+    "checks": list[SkewCheck],
+    "examples": list[Example],
+}
+
+
+def due_windows(judged: Iterable[SkewEntry], now: datetime) -> list[tuple[datetime, datetime]]:
+    """The windows that have settled and were not judged yet, oldest first: since and until.
+
+    Those of an hour go on from the last that was judged, a day back at most; those of a day, a week back at most. Where none was judged
+    yet the newest is the first.
+
+    Args:
+        judged: the entries there are.
+        now: the Clock's now.
+    """
+    found = []
+    judged = list(judged)
+    for length in (HOUR, DAY):
+        last = _floor(now - SETTLED[length], length)
+        known = max((entry.until for entry in judged if entry.until - entry.since == length), default=last - length)
+        begin = max(known, last - _AT_MOST[length] * length)
+        found += [(begin + n * length, begin + (n + 1) * length) for n in range((last - begin) // length)]
+    return sorted(found, key=lambda window: (window[1], window[0]))
+
+
+def on_time(judged: Iterable[SkewEntry], now: datetime) -> Level:
+    """Whether hours are judged at all: a warning where the newest is an hour later than it should be, critical from two hours on."""
+    known = max((entry.until for entry in judged if entry.until - entry.since == HOUR), default=None)
+    behind = None if known is None else _floor(now - SETTLED[HOUR], HOUR) - known
+    if behind is None:
+        return Level.INSUFFICIENT_DATA
+    return Level.CRITICAL if behind >= 3 * HOUR else Level.WARNING if behind >= 2 * HOUR else Level.PASSED
+
+
+def judge_window(
+    lake: Lake, views: Sequence[FeatureView], since: datetime, until: datetime, resources: Resources, now: datetime
+) -> list[SkewEntry]:
+    """What was served in `[since, until)`, judged view by view; a view of which nothing was served has an entry that says so."""
+    logged = completeness(lake, since, until)
+    return [
+        _entry(seen, view, since, until, logged, now)
+        for view in views
+        for seen in replay_log(lake, view, since, until, resources) or [_nothing(view)]
+    ]
+
+
+def log_skew(lake: Lake, entries: Sequence[SkewEntry]) -> None:
+    """Append entries, all in one commit."""
+    rows = [
+        {**msgspec.structs.asdict(entry), **{name: msgspec.json.encode(getattr(entry, name)).decode() for name in _JSON}}
+        for entry in entries
+    ]
+    append_rows(lake, SKEW, pa.Table.from_pylist(rows, schema=_SCHEMA))
+
+
+def skew_entries(lake: Lake, view: FeatureView | None = None, since: datetime | None = None) -> list[SkewEntry]:
+    """What was found, of a view version or of all, by end of the window, then by view; from windows that end after `since`."""
+    where = pc.scalar(True) if view is None else (pc.field("view") == view.name) & (pc.field("version") == view.version)
+    if since is not None:
+        where = where & (pc.field("until") > pa.scalar(since))
+    found = [
+        SkewEntry(
+            **{
+                **row,
+                **{name: row[name].astimezone(UTC) for name in ("since", "until", "judged_at")},
+                **{name: msgspec.json.decode(row[name], type=kind) for name, kind in _JSON.items()},
+            }
+        )
+        for row in read_rows(lake, SKEW, where)
+    ]
+    newest = {(e.since, e.until, e.view, e.version, e.generation): e for e in sorted(found, key=lambda e: e.judged_at)}
+    return sorted(newest.values(), key=lambda e: (e.until, e.view, e.version, e.generation, e.since))
+
+
+def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
+    """How much of what gateways counted as within the sample is in the log.
+
+    A gateway counts by the second: of one that reaches over an end of the window nothing is expected.
+    """
+    try:
+        counts = lake.dataset(COUNTS).to_table(
+            columns=["sampled"],
+            filter=_of_days(since, until) & (pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)),
+        )
+        within = _of_days(since, until) & (pc.field("at") >= pa.scalar(since)) & (pc.field("at") < pa.scalar(until))
+        rows = lake.dataset(SERVED).to_table(columns=["request_id", "at", "row"], filter=within)
+    except TableNotFoundError:
+        return Completeness(0, 0)
+    sampled = pc.sum(counts["sampled"]).as_py() or 0
+    return Completeness(sampled, max(0, sampled - rows.group_by(["request_id", "at", "row"]).aggregate([]).num_rows))
+
+
+def _of_days(since: datetime, until: datetime) -> Any:
+    return (pc.field("event_date") >= pa.scalar(since.date())) & (pc.field("event_date") <= pa.scalar(until.date()))
+
+
+def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime, logged: Completeness, now: datetime) -> SkewEntry:
+    return SkewEntry(
+        since=since,
+        until=until,
+        judged_at=now,
+        view=view.name,
+        version=view.version,
+        generation=seen.generation,
+        rows=seen.rows,
+        changes=seen.changes,
+        unserved=seen.unserved,
+        late=seen.late,
+        findings={str(finding): count for finding, count in seen.findings.items()},
+        differing=dict(seen.differing),
+        compared=dict(seen.compared),
+        checks=skew_checks(seen, logged),
+        examples=list(seen.examples),
+    )
+
+
+def _nothing(view: FeatureView) -> ViewReplay:
+    return ViewReplay(view.ref, FIRST_GENERATION, 0, 0, 0, 0, {}, {}, {}, 0)
+
+
+def _floor(time: datetime, length: timedelta) -> datetime:
+    return time - (time - datetime(1970, 1, 1, tzinfo=UTC)) % length

@@ -1,0 +1,168 @@
+"""Windows of the feature log: each judged once, none passed over, and what was found kept."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from deltalake import DeltaTable
+
+from penstock.config import Settings
+from penstock.offline.lake import Lake
+from penstock.quality.findings import Finding
+from penstock.quality.log_replay import Example
+from penstock.quality.served_log import SERVED, Shipped, ship
+from penstock.quality.skew import Completeness, Level, SkewCheck
+from penstock.quality.skew_log import (
+    DAY,
+    HOUR,
+    SkewEntry,
+    completeness,
+    due_windows,
+    judge_window,
+    log_skew,
+    on_time,
+    skew_entries,
+)
+from tests.served import TODAY, Served, served_orders
+from tests.serving.test_feature_log import answer, log
+from tests.serving.world import NOON
+from tests.world import MONDAY, view_of_orders
+
+MINUTE = timedelta(minutes=1)
+
+
+def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntry:
+    settings: dict[str, Any] = {
+        "since": until - length,
+        "until": until,
+        "judged_at": until + 6 * MINUTE,
+        "view": "last_order",
+        "version": 1,
+        "generation": 1,
+        "rows": 0,
+        "changes": 0,
+        "unserved": 0,
+        "late": 0,
+        "findings": {},
+        "differing": {},
+        "compared": {},
+        "checks": [],
+        "examples": [],
+    }
+    return SkewEntry(**{**settings, **changes})
+
+
+def hours(*untils: int) -> list[tuple[datetime, datetime]]:
+    return [(MONDAY + (until - 1) * HOUR, MONDAY + until * HOUR) for until in untils]
+
+
+def test_at_first_the_newest_hour_and_the_newest_day_that_have_settled_are_judged() -> None:
+    assert due_windows([], MONDAY + 12 * HOUR + 5 * MINUTE) == [(MONDAY - DAY, MONDAY), *hours(12)]
+    assert due_windows([], MONDAY + 12 * HOUR + 4 * MINUTE) == [(MONDAY - DAY, MONDAY), *hours(11)]
+    assert due_windows([], MONDAY + 59 * MINUTE) == [(MONDAY - 2 * DAY, MONDAY - DAY), *hours(0)]
+
+
+def test_windows_go_on_from_the_last_that_was_judged_and_none_twice() -> None:
+    judged = [entry(MONDAY + 9 * HOUR), entry(MONDAY, DAY)]
+    assert due_windows(judged, MONDAY + 12 * HOUR + 6 * MINUTE) == hours(10, 11, 12)
+    assert due_windows([*judged, entry(MONDAY + 12 * HOUR)], MONDAY + 12 * HOUR + 59 * MINUTE) == []
+
+
+def test_after_a_long_silence_a_day_of_hours_and_a_week_of_days_are_made_up_for() -> None:
+    windows = due_windows([entry(MONDAY), entry(MONDAY, DAY)], MONDAY + 30 * DAY + 2 * HOUR)
+    lengths = [until - since for since, until in windows]
+    assert (lengths.count(HOUR), lengths.count(DAY)) == (24, 7)
+    assert max(until for _, until in windows) == MONDAY + 30 * DAY + HOUR
+
+
+def test_that_nothing_is_judged_any_more_is_told() -> None:
+    judged = [entry(MONDAY + 9 * HOUR), entry(MONDAY + 10 * HOUR, DAY)]
+    told = {minutes: on_time(judged, MONDAY + 9 * HOUR + minutes * MINUTE) for minutes in (6, 124, 125, 184, 185, 10_000)}
+    assert list(told.values()) == [
+        Level.PASSED, Level.PASSED, Level.WARNING, Level.WARNING, Level.CRITICAL, Level.CRITICAL,
+    ]  # fmt: skip
+    assert on_time([], MONDAY) == Level.INSUFFICIENT_DATA
+
+
+def test_what_was_found_is_kept_and_judged_again_the_newer_counts(tmp_path: Path) -> None:
+    lake, view = Lake(str(tmp_path)), view_of_orders()
+    example = Example(
+        "request", 0, MONDAY, {"customer": "ann"}, Finding.STALE, (MONDAY - HOUR, 900), MONDAY - MINUTE, {"amount": (1.5, None)}
+    )
+    full = entry(
+        MONDAY + HOUR,
+        rows=10,
+        changes=9,
+        unserved=1,
+        late=2,
+        findings={"stale": 1, "equal": 9},
+        differing={"amount": 1},
+        compared={"amount": 10},
+        checks=[SkewCheck("staleness", Level.WARNING, 1, 10, "one is older")],
+        examples=[example],
+    )
+    assert skew_entries(lake) == []
+    log_skew(lake, [entry(MONDAY + HOUR), entry(MONDAY + HOUR, view="others")])
+    log_skew(lake, [entry(MONDAY + 2 * HOUR), full_again := entry(MONDAY + HOUR, judged_at=MONDAY + DAY, rows=3)])
+    assert skew_entries(lake, view) == [full_again, entry(MONDAY + 2 * HOUR)]
+    again = msgspec.structs.replace(full, judged_at=MONDAY + 2 * DAY)
+    log_skew(lake, [again])
+    assert skew_entries(lake, view)[0] == again
+    assert [one.until for one in skew_entries(lake, view, since=MONDAY + HOUR)] == [MONDAY + 2 * HOUR]
+    assert {one.view for one in skew_entries(lake)} == {"last_order", "others"}
+
+
+def test_rows_that_are_not_in_the_log_are_counted_by_what_gateways_said(tmp_path: Path) -> None:
+    lake, folder = Lake(str(tmp_path / "lake")), tmp_path / "log"
+    window = NOON - HOUR, NOON + HOUR
+    assert completeness(lake, *window) == Completeness(0, 0)
+    log(folder, answer("UA", "XX"), answer("UA"))
+    assert ship(lake, folder) == Shipped(segments=1, rows=6, dropped=0)
+    assert completeness(lake, *window) == Completeness(3, 0)
+    assert completeness(lake, NOON - 2 * HOUR, NOON - HOUR) == Completeness(0, 0)
+    DeltaTable(lake.location(SERVED)).delete('"row" = 1')
+    assert completeness(lake, *window) == Completeness(3, 1)
+
+
+@pytest.fixture
+def served(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Served]:
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, request.node.name) as found:
+        yield found
+
+
+@pytest.mark.real
+def test_an_hour_in_which_a_value_was_altered_says_so_and_the_one_before_does_not(served: Served) -> None:
+    served.bring(TODAY)
+    world = served.world
+    attempt = served.ledger()[0].attempt
+    for altered in (False, True):
+        if altered:
+            served.put("ann", 12.5, MONDAY + 11 * HOUR, attempt)
+        for _ in range(5):
+            served.ask("ann", "bob")
+        world.clock.advance(HOUR)
+    served.ship()
+    now = world.clock.now()
+    first, second = (
+        judge_window(world.lake, [world.view], MONDAY + hour * HOUR, MONDAY + (hour + 1) * HOUR, served.resources, now)[0]
+        for hour in (12, 13)
+    )
+    assert first.level == Level.INSUFFICIENT_DATA
+    assert (first.findings, first.rows, first.changes) == ({"equal": 10}, 10, 2)
+    assert second.level == Level.CRITICAL
+    assert (second.findings, second.differing, second.compared) == ({"value": 5, "equal": 5}, {"amount": 5}, {"amount": 10})
+    assert {check.name: check.level for check in second.checks if check.level is not Level.INSUFFICIENT_DATA} == {
+        "fidelity": Level.CRITICAL,
+        "values": Level.CRITICAL,
+        "age": Level.CRITICAL,
+    }
+    (none,) = judge_window(world.lake, [world.view], MONDAY, MONDAY + HOUR, served.resources, now)
+    assert (none.rows, none.level) == (0, Level.INSUFFICIENT_DATA)
+    log_skew(world.lake, [first, second, none])
+    assert skew_entries(world.lake, world.view) == [none, first, second]
+    assert due_windows(skew_entries(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
