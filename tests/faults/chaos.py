@@ -101,7 +101,8 @@ class Chaos(Instance):
     @contextmanager
     def all_at_once(self, reader: Reader) -> Iterator[None]:
         """Corrections, backfills and the reader, beside what the instance does by itself, until the block ends."""
-        threads = [threading.Thread(target=self._until_ended, args=(do, pause)) for do, pause in ((self._correct, 40), (self._backfill, 15))]
+        paces = ((self._correct, 40), (self._backfill, 15))
+        threads = [threading.Thread(target=self._until_ended, args=pace) for pace in paces]
         threads.append(threading.Thread(target=reader.run, args=(self._ended,)))
         for thread in threads:
             thread.start()
