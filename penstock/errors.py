@@ -115,6 +115,10 @@ class ReplayError(PenstockError):
     """A replay token cannot be read, or the lake no longer holds what it names."""
 
 
+class SkewError(PenstockError):
+    """A window of the feature log cannot be judged or shown."""
+
+
 class FunctionError(PenstockError):
     """A request-time function cannot be run, raised, or gave something else than its view declares.
 

@@ -307,10 +307,19 @@ class Store:
         """What was found in windows of the feature log; see `quality.skew_log.skew_entries`."""
         return skew_entries(self.lake, view, since)
 
-    def judge_skew(self, since: datetime, until: datetime) -> list[SkewEntry]:
-        """Compare what was served in `[since, until)` with what training is given, and keep it; see `quality.skew_log.judge_window`."""
-        found = judge_window(self.lake, self.project.views, since, until, self._resources(), self.clock.now())
-        log_skew(self.lake, found)
+    def judge_skew(
+        self, since: datetime, until: datetime, views: Sequence[FeatureView] | None = None, *, keep: bool = True
+    ) -> list[SkewEntry]:
+        """Compare what was served in `[since, until)` with what training is given; see `quality.skew_log.judge_window`.
+
+        Args:
+            since, until: the window.
+            views: of which; None: all.
+            keep: whether what was found is kept in the lake.
+        """
+        found = judge_window(self.lake, views or self.project.views, since, until, self._resources(), self.clock.now())
+        if keep:
+            log_skew(self.lake, found)
         return found
 
     def judge_due_skew(self) -> list[SkewEntry]:

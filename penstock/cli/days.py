@@ -1,10 +1,23 @@
-"""Days as commands take them: `[NAME]... [FROM [TO]]`."""
+"""Days and times as commands take them: `[NAME]... [FROM [TO]]`, and ISO 8601."""
 
 from collections.abc import Sequence
-from datetime import UTC, date
+from datetime import UTC, date, datetime
 
-from penstock.errors import BackfillError
+from penstock.clock import parse_instant
+from penstock.errors import BackfillError, PenstockError
 from penstock.store import Store
+
+
+def instant(text: str, refused: type[PenstockError]) -> datetime:
+    """A time.
+
+    Raises:
+        PenstockError: `refused`, where the text is none, or has no offset.
+    """
+    try:
+        return parse_instant(text)
+    except ValueError as error:
+        raise refused(f"no time: {error}", hint="write it as 2026-06-30T00:00Z") from None
 
 
 def names_and_days(what: Sequence[str], store: Store, command: str) -> tuple[list[str], date, date]:

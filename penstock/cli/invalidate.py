@@ -1,6 +1,5 @@
 """`penstock invalidate`: stop serving values that are bad, at once, and undo it."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -8,8 +7,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import penstock
+from penstock.cli.days import instant
 from penstock.cli.screen import out, print_whole
-from penstock.clock import from_micros, parse_instant
+from penstock.clock import from_micros
 from penstock.errors import InvalidationError
 from penstock.registry.marks import Mark
 from penstock.store import Store
@@ -40,7 +40,7 @@ def run(
     else:
         scoped = attempt is not None or since is not None or until is not None
         _require(scoped != everything, "say which values: --attempt, --since, --until, or --everything", "penstock invalidate --help")
-        times = [None if text is None else _instant(text) for text in (since, until)]
+        times = [None if text is None else instant(text, InvalidationError) for text in (since, until)]
         mark = store.invalidate(_view(store, view), reason=reason, attempt=attempt, since=times[0], until=times[1])
         out.print(f"{mark.id}: {_scope(mark)} of {mark.view}@{mark.version} are not served any more", soft_wrap=True)
         out.print(f"undo it with `penstock invalidate --lift {mark.id}`", soft_wrap=True)
@@ -53,13 +53,6 @@ def _view(store: Store, asked: str) -> penstock.FeatureView:
         known = ", ".join(view.ref for view in store.project.views)
         raise InvalidationError(f"the project has no feature view '{asked}'; it has {known}")
     return found[-1]
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise InvalidationError(f"no time: {error}", hint="write it as 2013-06-30T00:00Z") from None
 
 
 def _require(condition: bool, message: str, hint: str) -> None:

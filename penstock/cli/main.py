@@ -25,6 +25,7 @@ COMMANDS = (
     "features",
     "sdk",
     "replay",
+    "skew",
     "invalidate",
     "publications",
     "training-set",

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -13,8 +12,8 @@ from rich.table import Column, Table
 
 import penstock
 from penstock.as_of import Mode
+from penstock.cli.days import instant
 from penstock.cli.screen import err, out, print_whole
-from penstock.clock import parse_instant
 from penstock.errors import SourceError, SpineError, TrainingSetError
 from penstock.training_set.leakage_report import leakage_page
 from penstock.training_set.manifest import Manifest
@@ -60,7 +59,7 @@ def build(
             split=split,
             seed=seed,
             labels=label or (),
-            cutoff=_instant(cutoff) if cutoff else None,
+            cutoff=instant(cutoff, SpineError) if cutoff else None,
             where=[_condition(one) for one in where or []],
             spine_text=text or table,
         )
@@ -220,13 +219,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not found:
         raise SpineError(f"override '{text}': expected '<view>=<mode>'")
     return name.strip(), mode.strip()
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise SpineError(f"cut-off {error}; expected ISO 8601 with an offset, e.g. 2026-11-01T00:00:00Z") from None
 
 
 def _condition(text: str) -> tuple[str, str, Any]:

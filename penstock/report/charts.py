@@ -44,6 +44,23 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], *, y: str
     return _svg(figure)
 
 
+def heat(rows: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float | None]], *, title: str = "") -> str:
+    """A cell for each row and column, darker for a greater share, 0 to 1, logarithmic from 0.01 % on; None: nothing to see."""
+    from matplotlib.colors import SymLogNorm  # noqa: PLC0415
+
+    figure, axes = _axes(title, 11.0, 0.9 + 0.22 * len(rows))
+    values = [[float("nan") if share is None else share for share in row] for row in shares]
+    drawn = axes.pcolormesh(values, cmap="Reds", norm=SymLogNorm(1e-4, vmin=0, vmax=1), edgecolors="#eef1f5", linewidth=0.4)
+    axes.set_facecolor("#d3d9e0")
+    axes.set_yticks([n + 0.5 for n in range(len(rows))], rows, fontsize=8)
+    every = max(1, -(-len(columns) // 14))
+    axes.set_xticks([n + 0.5 for n in range(0, len(columns), every)], columns[::every], fontsize=7)
+    axes.invert_yaxis()
+    scale = figure.colorbar(drawn, ax=axes, ticks=[0, 1e-3, 1e-2, 1e-1, 1], pad=0.01, fraction=0.02, aspect=12, anchor=(0, 1))
+    scale.ax.set_yticklabels(["0", "0.1 %", "1 %", "10 %", "100 %"], fontsize=7)
+    return _svg(figure)
+
+
 def _axes(title: str, width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # only who draws needs it

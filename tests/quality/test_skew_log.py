@@ -18,7 +18,6 @@ from penstock.quality.skew import Completeness, Level, SkewCheck
 from penstock.quality.skew_log import (
     DAY,
     HOUR,
-    SkewEntry,
     completeness,
     due_windows,
     judge_window,
@@ -26,33 +25,13 @@ from penstock.quality.skew_log import (
     on_time,
     skew_entries,
 )
+from tests.quality.skew_entries import entry
 from tests.served import TODAY, Served, served_orders
 from tests.serving.test_feature_log import answer, log
 from tests.serving.world import NOON
 from tests.world import MONDAY, view_of_orders
 
 MINUTE = timedelta(minutes=1)
-
-
-def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntry:
-    settings: dict[str, Any] = {
-        "since": until - length,
-        "until": until,
-        "judged_at": until + 6 * MINUTE,
-        "view": "last_order",
-        "version": 1,
-        "generation": 1,
-        "rows": 0,
-        "changes": 0,
-        "unserved": 0,
-        "late": 0,
-        "findings": {},
-        "differing": {},
-        "compared": {},
-        "checks": [],
-        "examples": [],
-    }
-    return SkewEntry(**{**settings, **changes})
 
 
 def hours(*untils: int) -> list[tuple[datetime, datetime]]:

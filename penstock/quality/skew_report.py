@@ -1,0 +1,129 @@
+"""What windows of the feature log came to, as a page: which features differed when, how late rows were, and examples."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+
+from penstock.quality.findings import SAME, Finding
+from penstock.quality.log_replay import Example
+from penstock.quality.skew import BUDGETS, ENOUGH, Level
+from penstock.quality.skew_log import HOUR, SkewEntry
+from penstock.report.charts import heat, lines
+from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
+
+_EXAMPLES = 20
+_FEATURES = 40  # a picture of more cannot be read; then those are shown that differed
+
+
+def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str) -> str:
+    """The page as HTML.
+
+    Args:
+        entries: of some views, in any order.
+        title, subtitle: above all.
+    """
+    entries = sorted(entries, key=lambda entry: (entry.view, entry.version, entry.generation, entry.until, entry.since))
+    levels = [entry.level for entry in entries]
+    parts: list[Part] = [
+        Text(
+            "What gateways served is compared, row by row, with what a training set is given for the same keys at the same times. A window "
+            f"has passed only if {ENOUGH} different rows of the view's table were served in it and none of its limits is met."
+        ),
+        Numbers(
+            [
+                (f"{len({(e.since, e.until) for e in entries})}", "windows judged"),
+                (f"{levels.count(Level.CRITICAL)}", "critical"),
+                (f"{levels.count(Level.WARNING)}", "warnings"),
+                (f"{levels.count(Level.INSUFFICIENT_DATA)}", "with too few rows to tell"),
+                (f"{sum(entry.rows for entry in entries):,}", "rows compared"),
+            ]
+        ),
+        Heading("How it is now"),
+        Text("The newest window of an hour, and the newest of a day."),
+        Table(["feature view", "window (UTC)", "rows", "different", *BUDGETS], [_verdicts(entry) for entry in _newest(entries)], left=(1,)),
+    ]
+    for _, of_view in groupby(entries, key=lambda entry: (entry.view, entry.version, entry.generation)):
+        parts += _of_view(list(of_view))
+    return page(title, subtitle, parts)
+
+
+def _newest(entries: Iterable[SkewEntry]) -> list[SkewEntry]:
+    newest: dict[Any, SkewEntry] = {}
+    for entry in entries:
+        newest[entry.view, entry.version, entry.generation, entry.until - entry.since] = entry
+    return list(newest.values())
+
+
+def _verdicts(entry: SkewEntry) -> list[str]:
+    of = {check.name: check for check in entry.checks}
+    levels = [
+        f"{of[name].level.replace('_', ' ')}{f' ({of[name].bad:,})' if of[name].bad else ''}" if name in of else "-" for name in BUDGETS
+    ]
+    return [f"{entry.view}@{entry.version}", _window(entry), f"{entry.rows:,}", f"{entry.changes:,}", *levels]
+
+
+def _of_view(entries: Sequence[SkewEntry]) -> list[Part]:
+    hours = [entry for entry in entries if entry.until - entry.since == HOUR] or list(entries)
+    features = sorted({name for entry in hours for name in entry.compared})
+    parts: list[Part] = [Heading(f"{hours[-1].view}@{hours[-1].version}")]
+    if not features:
+        return [*parts, Text("Nothing of it was served.")]
+    ever = [name for name in features if any(entry.differing.get(name) for entry in hours)]
+    shown = features if len(features) <= _FEATURES else ever[:_FEATURES]
+    if len(features) > len(shown):
+        others = len(ever) - len(shown) if ever else 0
+        equal = f"{len(features) - len(ever)} of {len(features)} features were never another than training is given."
+        parts.append(Text(f"{equal} {others} more differed and are left out of the picture." if others else equal))
+    if shown:
+        shares = [[_share(entry.differing.get(name, 0), entry.compared.get(name, 0)) for entry in hours] for name in shown]
+        parts.append(
+            Picture(
+                heat(shown, [_time(entry.since, hours) for entry in hours], shares),
+                "Share of a feature's served values that are not what training is given, by window; grey: none was served.",
+            )
+        )
+    parts.append(Picture(_time_lines(hours), "Rows that were late, older than what was readable, or missing, by window, in percent."))
+    lines_of = [_example(one) for entry in reversed(entries) for one in entry.examples if one.finding not in SAME][:_EXAMPLES]
+    if lines_of:
+        parts.append(Table(["at (UTC)", "key", "finding", "served", "by the lake", "event times"], lines_of, left=(1, 2, 3, 4, 5)))
+    return parts
+
+
+def _time_lines(hours: Sequence[SkewEntry]) -> str:
+    begin = hours[0].since
+    at = [(entry.since - begin) / timedelta(hours=1) for entry in hours]
+    kinds = {
+        "late": [entry.late for entry in hours],
+        "stale": [entry.findings.get(Finding.STALE, 0) for entry in hours],
+        "missing or extra": [entry.findings.get(Finding.MISSING, 0) + entry.findings.get(Finding.EXTRA, 0) for entry in hours],
+    }
+    series = {name: (at, [100 * (_share(n, e.rows) or 0) for n, e in zip(counts, hours, strict=True)]) for name, counts in kinds.items()}
+    return lines(series, x=f"hours from {begin:%Y-%m-%d %H:%M} UTC", y="% of rows")
+
+
+def _share(bad: int, of: int) -> float | None:
+    return bad / of if of else None
+
+
+def _time(at: datetime, hours: Sequence[SkewEntry]) -> str:
+    return f"{at:%H:%M}" if hours[-1].until - hours[0].since <= timedelta(days=1) else f"{at:%d %H:%M}"
+
+
+def _window(entry: SkewEntry) -> str:
+    return f"{entry.since:%Y-%m-%d %H:%M} to {entry.until:%H:%M}" if entry.until - entry.since == HOUR else f"{entry.since:%Y-%m-%d}"
+
+
+def _example(one: Example) -> list[str]:
+    served = ", ".join(f"{name} = {value}" for name, (value, _) in one.values.items()) or "-"
+    expected = ", ".join(f"{name} = {value}" for name, (_, value) in one.values.items()) or "-"
+    times = [None if one.served is None else one.served[0], one.expected]
+    key = ", ".join(f"{name}={value}" for name, value in one.key.items())
+    return [
+        f"{one.at:%Y-%m-%d %H:%M:%S}",
+        key,
+        str(one.finding),
+        served,
+        expected,
+        " / ".join("-" if t is None else f"{t:%m-%d %H:%M}" for t in times),
+    ]

@@ -1,0 +1,51 @@
+"""Windows of the feature log that were judged, as tests need them."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from penstock.quality.log_replay import ViewReplay
+from penstock.quality.skew import Completeness, skew_checks
+from penstock.quality.skew_log import HOUR, SkewEntry
+
+
+def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntry:
+    """A window that says as little as one can."""
+    settings: dict[str, Any] = {
+        "since": until - length,
+        "until": until,
+        "judged_at": until + timedelta(minutes=6),
+        "view": "last_order",
+        "version": 1,
+        "generation": 1,
+        "rows": 0,
+        "changes": 0,
+        "unserved": 0,
+        "late": 0,
+        "findings": {},
+        "differing": {},
+        "compared": {},
+        "checks": [],
+        "examples": [],
+    }
+    return SkewEntry(**{**settings, **changes})
+
+
+def judged(until: datetime, differing: Mapping[str, int], rows: int = 10_000, changes: int = 1_000, **seen: Any) -> SkewEntry:
+    """A window with its checks: feature → rows that differ."""
+    counts: dict[str, Any] = {"unserved": 0, "late": 0, "findings": {}, **seen}
+    compared = dict.fromkeys(differing, rows)
+    replay = ViewReplay(
+        view="last_order@1", generation=1, rows=rows, changes=changes, differing=differing, compared=compared, judged=0, **counts
+    )
+    return entry(
+        until,
+        rows=rows,
+        changes=changes,
+        differing=dict(differing),
+        compared=compared,
+        unserved=counts["unserved"],
+        late=counts["late"],
+        findings={str(finding): count for finding, count in counts["findings"].items()},
+        checks=skew_checks(replay, Completeness(rows, 0)),
+    )
