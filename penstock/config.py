@@ -218,6 +218,18 @@ class DagsterSettings(Section):
         return f"http://{self.host}:{self.port}"
 
 
+class AlertSettings(Section):
+    webhook: Secret | None = Field(None, description="env:NAME or file:PATH of a URL that takes what Slack's incoming webhooks take")
+    alertmanager: str | None = Field(None, description="URL of a Prometheus Alertmanager")
+    email_to: list[str] = Field([], description="who is written to; none: no e-mail")
+    email_from: str = Field("penstock@localhost", description="who the e-mail is from")
+    smtp_host: str = Field("127.0.0.1", description="mail server")
+    smtp_port: int = Field(25, ge=1, le=65535, description="its port; 587 with smtp_tls")
+    smtp_tls: bool = Field(False, description="begin TLS before anything else is said")
+    smtp_user: str | None = Field(None, description="null: no authentication")
+    smtp_password: Secret | None = Field(None, description="env:NAME or file:PATH")
+
+
 class Settings(BaseSettings):
     """All settings of one project; relative paths are relative to `root`, the project's folder."""
 
@@ -236,6 +248,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     feature_log: FeatureLogSettings = FeatureLogSettings()
     dagster: DagsterSettings = DagsterSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @classmethod
     def settings_customise_sources(

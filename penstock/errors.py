@@ -115,6 +115,10 @@ class ReplayError(PenstockError):
     """A replay token cannot be read, or the lake no longer holds what it names."""
 
 
+class AlertError(PenstockError):
+    """Alerts could not be told, or there is none of that name."""
+
+
 class SkewError(PenstockError):
     """A window of the feature log cannot be judged or shown."""
 

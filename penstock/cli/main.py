@@ -26,6 +26,7 @@ COMMANDS = (
     "sdk",
     "replay",
     "skew",
+    "alerts",
     "invalidate",
     "publications",
     "training-set",

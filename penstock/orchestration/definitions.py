@@ -8,6 +8,7 @@ import dagster as dg
 
 from penstock.contract.source import Source
 from penstock.offline.ingest import Fetch
+from penstock.orchestration.alerts import alert_sensor
 from penstock.orchestration.assets import contract_check, external_source, feature_asset, online_asset, source_asset
 from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
@@ -15,7 +16,7 @@ from penstock.orchestration.publish_sensor import WAITING, publish_sensor
 from penstock.orchestration.repair_sensor import repair_sensor
 from penstock.orchestration.skew import SKEW_JOB, on_time_check, skew_assets
 from penstock.orchestration.training import training_asset, training_key
-from penstock.orchestration.upkeep import compact_job, schedules, ship_job
+from penstock.orchestration.upkeep import COMPACT_JOB, SHIP_JOB, compact_job, schedules, ship_job
 from penstock.store import Store, open
 
 PUBLISH_JOB, REFRESH_JOB, REPAIR_JOB = "publish_online", "refresh", "repair"
@@ -68,7 +69,12 @@ def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
             ship_job(store),
         ],
         schedules=[_refresh_schedule(store, ingested), *schedules(store)],
-        sensors=[publish_sensor(store, PUBLISH_JOB, REFRESH_JOB), repair_sensor(store, REPAIR_JOB, REFRESH_JOB), health_sensor(store)],
+        sensors=[
+            publish_sensor(store, PUBLISH_JOB, REFRESH_JOB),
+            repair_sensor(store, REPAIR_JOB, REFRESH_JOB),
+            health_sensor(store),
+            alert_sensor(store, (PUBLISH_JOB, REFRESH_JOB, REPAIR_JOB, SKEW_JOB, COMPACT_JOB, SHIP_JOB)),
+        ],
         executor=dg.in_process_executor,  # one process, one JVM a run
     )
 

@@ -31,7 +31,9 @@ def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntr
     return SkewEntry(**{**settings, **changes})
 
 
-def judged(until: datetime, differing: Mapping[str, int], rows: int = 10_000, changes: int = 1_000, **seen: Any) -> SkewEntry:
+def judged(
+    until: datetime, differing: Mapping[str, int], rows: int = 10_000, changes: int = 1_000, length: timedelta = HOUR, **seen: Any
+) -> SkewEntry:
     """A window with its checks: feature → rows that differ."""
     counts: dict[str, Any] = {"unserved": 0, "late": 0, "findings": {}, **seen}
     compared = dict.fromkeys(differing, rows)
@@ -40,6 +42,7 @@ def judged(until: datetime, differing: Mapping[str, int], rows: int = 10_000, ch
     )
     return entry(
         until,
+        length,
         rows=rows,
         changes=changes,
         differing=dict(differing),
