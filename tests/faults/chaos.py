@@ -154,19 +154,18 @@ class Chaos(Instance):
             self.kills.append(self._kill_run())
 
     def _kill_run(self) -> str:
-        wants_publishing, begun = random.random() < 0.6, time.monotonic()
+        # While it waits for a publishing run, computing runs commit what is to be published.
+        wants_publishing = random.random() < 0.55
         while True:
             runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
             wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]
-            if time.monotonic() - begun > 20:
-                wanted = wanted or runs
             run = random.choice(wanted) if wanted else None
             pid = None if run is None else self.pid_now(run.run_id)
             if run is None or pid is None:
                 time.sleep(0.3)
                 continue
             try:
-                return self._kill_publishing(pid) if run.job_name == "publish_online" else self._kill_computing(run, pid)
+                return self._kill_publishing(pid) if wants_publishing else self._kill_computing(run, pid)
             except psutil.NoSuchProcess:
                 continue
 
