@@ -93,6 +93,7 @@ def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop
             "none.sql cannot be read: No such file or directory",
         ),
         (["ingest", "order"], "no source 'order' in project 'feature_assets'; it has orders"),
+        (["alerts", "ack", "skew:x"], "no alert 'skew:x' is open"),
         (["skew", "report"], "nothing was judged in the last 7 day(s)"),
         (["skew", "judge", "--since", "2026-03-02T00:00Z", "--until", "2026-03-01T00:00Z"], "the window from 2026-03-02"),
         (["skew", "judge", "--until", "2026-03-01"], "no time: '2026-03-01' is naive"),

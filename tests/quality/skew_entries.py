@@ -32,17 +32,24 @@ def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntr
 
 
 def judged(
-    until: datetime, differing: Mapping[str, int], rows: int = 10_000, changes: int = 1_000, length: timedelta = HOUR, **seen: Any
+    until: datetime,
+    differing: Mapping[str, int],
+    rows: int = 10_000,
+    changes: int = 1_000,
+    length: timedelta = HOUR,
+    view: str = "last_order",
+    **seen: Any,
 ) -> SkewEntry:
     """A window with its checks: feature → rows that differ."""
     counts: dict[str, Any] = {"unserved": 0, "late": 0, "findings": {}, **seen}
     compared = dict.fromkeys(differing, rows)
     replay = ViewReplay(
-        view="last_order@1", generation=1, rows=rows, changes=changes, differing=differing, compared=compared, judged=0, **counts
+        view=f"{view}@1", generation=1, rows=rows, changes=changes, differing=differing, compared=compared, judged=0, **counts
     )
     return entry(
         until,
         length,
+        view=view,
         rows=rows,
         changes=changes,
         differing=dict(differing),
