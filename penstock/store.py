@@ -48,7 +48,7 @@ from penstock.publication.verify import SAMPLE, Verified, verify
 from penstock.quality.contracts import audit
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
-from penstock.quality.skew_log import SkewEntry, due_windows, judge_window, log_skew, skew_entries
+from penstock.quality.skew_log import SkewEntry, bad_attempts, due_windows, judge_window, log_skew, skew_entries
 from penstock.registry.marks import Mark, of_view
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
@@ -319,6 +319,7 @@ class Store:
         """
         found = judge_window(self.lake, views or self.project.views, since, until, self._resources(), self.clock.now())
         if keep:
+            self._invalidate_skewed(found)  # before they are kept: without a store the window is judged again
             log_skew(self.lake, found)
         return found
 
@@ -326,6 +327,19 @@ class Store:
         """Bring the feature log to the lake and judge every window of it that has settled; see `quality.skew_log.due_windows`."""
         self.ship_feature_log()
         return [entry for window in due_windows(self.skew(), self.clock.now()) for entry in self.judge_skew(*window)]
+
+    def _invalidate_skewed(self, entries: Sequence[SkewEntry]) -> None:
+        """Take back the attempts that views want taken back by themselves; one that was marked before is left as it is."""
+        views = {(view.name, view.version): view for view in self.project.views if view.skew.invalidate}
+        for entry in entries:
+            view = views.get((entry.view, entry.version))
+            bad = [] if view is None else bad_attempts(entry, view.skew.budgets["values"])
+            marked = {mark.attempt for mark in self.marks(view)} if bad else set()
+            for attempt in bad:
+                if view is not None and attempt not in marked:
+                    rows, altered = entry.attempts[attempt]
+                    said = f"{altered:,} of {rows:,} rows served of it from {entry.since:%Y-%m-%d %H:%M} UTC on are not what the lake has"
+                    self.invalidate(view, attempt=attempt, reason=f"skew: {said}")
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

@@ -48,12 +48,13 @@ SLA = FreshnessSla(total=timedelta(minutes=30), read=timedelta(seconds=10))
 class Served:
     """A world whose view is served: by the code of the gateway, from a real node."""
 
-    def __init__(self, world: World, connect: Connect, folder: Path) -> None:
-        self.world, self.connect, self.folder = world, connect, folder
+    def __init__(self, world: World, connect: Connect, folder: Path, settings: Settings) -> None:
+        self.world, self.connect, self.folder, self.settings = world, connect, folder, settings
         self.log = FeatureLog(folder, FeatureLogSettings(sample=1.0), world.clock)
         self.tokens: list[str] = []
         service = FeatureService("orders", views=[world.view], owner="tests")
-        self.snapshot = compile_snapshot(Project("replay", (world.view,), (service,)))
+        self.project = Project("replay", (world.view,), (service,))
+        self.snapshot = compile_snapshot(self.project)
         log_snapshot(world.lake, self.snapshot, world.clock.now())
 
     def bring(self, *days: date) -> None:
@@ -130,9 +131,11 @@ class Served:
 
 
 @contextmanager
-def served_orders(spark: Any, cassandra: Settings, endpoint: tuple[list[str], int], folder: Path, name: str) -> Iterator[Served]:
+def served_orders(
+    spark: Any, cassandra: Settings, endpoint: tuple[list[str], int], folder: Path, name: str, **of_view: Any
+) -> Iterator[Served]:
     """Three orders of two customers on Monday, not yet computed; of a view and in a keyspace of their own, told by `name`."""
-    view = view_of_orders(name=f"replayed_{crc32(name.encode())}", if_unavailable=Degradation().then_drop(), freshness=SLA)
+    view = view_of_orders(name=f"replayed_{crc32(name.encode())}", if_unavailable=Degradation().then_drop(), freshness=SLA, **of_view)
     settings = cassandra.model_copy(
         update={"cassandra": cassandra.cassandra.model_copy(update={"keyspace": f"replay_{crc32(name.encode())}"})}
     )
@@ -140,5 +143,5 @@ def served_orders(spark: Any, cassandra: Settings, endpoint: tuple[list[str], in
     world.place("ann", 10.0, MONDAY + 9 * HOUR)
     world.place("ann", 12.0, MONDAY + 11 * HOUR)
     world.place("bob", 20.0, MONDAY + 8 * HOUR)
-    served = Served(world, partial(CassandraStore.connect, *endpoint, settings), folder / "served")
+    served = Served(world, partial(CassandraStore.connect, *endpoint, settings), folder / "served", settings)
     yield served

@@ -15,8 +15,9 @@ import penstock
 from penstock.cli.days import instant
 from penstock.cli.screen import err, out, print_whole
 from penstock.contract import FeatureView
+from penstock.contract.skew import BUDGETS
 from penstock.errors import SkewError
-from penstock.quality.skew import BUDGETS, Level
+from penstock.quality.skew import Level
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry, on_time
 from penstock.quality.skew_report import skew_page
 

@@ -22,6 +22,7 @@ from penstock.contract.entity import Entity
 from penstock.contract.function import Columns
 from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import FeatureService
+from penstock.contract.skew import Budget, SkewPolicy
 from penstock.contract.source import Availability, External, Pii, Source, available_after, available_at, delta, parquet
 from penstock.contract.view import FeatureView
 from penstock.contract.view_parts import Degradation, Feature, FreshnessSla, Readiness, fail, serve_stale
@@ -30,6 +31,7 @@ __all__ = [
     "EACH_EVENT",
     "Aggregation",
     "Availability",
+    "Budget",
     "Columns",
     "Degradation",
     "Entity",
@@ -41,6 +43,7 @@ __all__ = [
     "OnDemandView",
     "Pii",
     "Readiness",
+    "SkewPolicy",
     "Source",
     "approx_distinct",
     "approx_quantile",

@@ -10,6 +10,7 @@ from penstock.contract.aggregation import EACH_EVENT, OF_ANY_TYPE, Aggregation, 
 from penstock.contract.entity import Entity
 from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
+from penstock.contract.skew import SkewPolicy
 from penstock.contract.source import Source
 from penstock.contract.view_parts import Consistency, Degradation, Feature, FreshnessSla, Readiness, fail
 from penstock.dtypes import NUMERIC_DTYPES
@@ -52,6 +53,7 @@ class FeatureView:
         if_unavailable: what readers get when the store cannot answer.
         consistency: how many replicas a read hears. `local_one` is cheaper and answers while one replica does, but may give
             an older value after a node failed; of views read together the strongest counts.
+        skew: how far what is served may be from what training is given.
         status: how far it is.
         description: one sentence for people.
 
@@ -77,6 +79,7 @@ class FeatureView:
     dense: bool = field(default=False, kw_only=True)
     if_unavailable: Degradation = field(default=fail(), kw_only=True)
     consistency: Consistency | str = field(default=Consistency.LOCAL_QUORUM, kw_only=True)
+    skew: SkewPolicy = field(default=SkewPolicy(), kw_only=True)
     status: Readiness = field(default=Readiness.EXPERIMENTAL, kw_only=True)
     description: str = field(default="", kw_only=True)
 

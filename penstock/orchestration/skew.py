@@ -11,11 +11,12 @@ from typing import Any
 
 import dagster as dg
 
+from penstock.contract.skew import BUDGETS
 from penstock.contract.view import FeatureView
 from penstock.orchestration.assets import online_key, owner_of
 from penstock.quality.findings import SAME
 from penstock.quality.log_replay import Example
-from penstock.quality.skew import BUDGETS, Level, SkewCheck
+from penstock.quality.skew import Level, SkewCheck
 from penstock.quality.skew_log import HOUR, SkewEntry, on_time
 from penstock.store import Store
 

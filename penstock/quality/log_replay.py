@@ -82,6 +82,7 @@ class ViewReplay:
         findings: how many rows are what; `equal` included.
         differing: feature → rows whose served value is another than the lake's, where that is not one of `findings.SAME`.
         compared: feature → rows with the feature.
+        attempts: attempt → how many rows were served of it, and how many of these hold what the lake does not have.
         judged: how many of the rows that differ were named one by one.
         examples: some of the rows that differ.
     """
@@ -96,6 +97,7 @@ class ViewReplay:
     differing: Mapping[str, int]
     compared: Mapping[str, int]
     judged: int
+    attempts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     examples: Sequence[Example] = field(default=())
 
 
@@ -197,7 +199,7 @@ class _Fill:
         elsewhere = _differ(self._logged["event_time"], self._joined[f"{_LAKE}__event_time"]) & (outcomes != str(Outcome.EXPIRED))
         any_differs = np.logical_or.reduce([*differing.values(), elsewhere])
         suspects = np.flatnonzero(comparable & (any_differs | wrong_type))
-        findings, benign, examples = self._judge(suspects, differing, wrong_type)
+        findings, benign, altered, examples = self._judge(suspects, differing, wrong_type)
         for outcome, finding in _AS_THEY_ARE.items():
             found = np.flatnonzero(outcomes == str(outcome))
             findings[finding] += len(found)
@@ -216,6 +218,7 @@ class _Fill:
             differing={name: int(((mask & bad) | (odd & has[name])).sum()) for name, mask in differing.items()},
             compared={name: int((mask & (comparable | odd)).sum()) for name, mask in has.items()},
             judged=min(len(suspects), JUDGED),
+            attempts=self._by_attempt(altered),
             examples=tuple(examples[:_EXAMPLES]),
         )
 
@@ -250,11 +253,12 @@ class _Fill:
 
     def _judge(
         self, suspects: npt.NDArray[Any], differing: Mapping[str, Mask], wrong_type: Mask
-    ) -> tuple[Counter[Finding], Mask, list[Example]]:
-        """What the rows that differ are, which of them are right all the same, and some that are not."""
-        benign = np.zeros(self._logged.num_rows, np.bool_)
+    ) -> tuple[Counter[Finding], Mask, Mask, list[Example]]:
+        """What the rows that differ are, which of them are right all the same, which hold what the lake does not have, and some that
+        are not right."""
+        benign, altered = np.zeros((2, self._logged.num_rows), np.bool_)
         if not len(suspects):
-            return Counter(), benign, []
+            return Counter(), benign, altered, []
         chosen = suspects if len(suspects) <= JUDGED else np.random.default_rng(len(suspects)).choice(suspects, JUDGED, replace=False)
         rows = rows_of(self._lake, self._records.entry, self._keys, {self._of_key[self._key_of[place]] for place in chosen})
         named: Counter[Finding] = Counter()
@@ -262,7 +266,7 @@ class _Fill:
         for place in chosen.tolist():
             finding = Finding.TYPE if wrong_type[place] else self._finding(place, rows)
             named[finding] += 1
-            benign[place] = finding in SAME
+            benign[place], altered[place] = finding in SAME, finding in (Finding.VALUE, Finding.TYPE)
             if finding not in SAME and len(examples) < _EXAMPLES:
                 examples.append(self._example(place, finding, differing))
         if len(chosen) < len(suspects):
@@ -270,7 +274,12 @@ class _Fill:
             others = np.setdiff1d(suspects, chosen)
             share = sum(named[finding] for finding in SAME) / max(1, sum(named.values()))
             benign[others[: round(share * len(others))]] = True
-        return named, benign, examples
+        return named, benign, altered, examples
+
+    def _by_attempt(self, altered: Mask) -> dict[int, tuple[int, int]]:
+        found = self._logged.select(["attempt"]).append_column("altered", pa.array(altered)).drop_null()
+        counts = found.group_by("attempt").aggregate([("altered", "count"), ("altered", "sum")])
+        return {row["attempt"]: (row["altered_count"], row["altered_sum"]) for row in counts.to_pylist()}
 
     def _finding(self, place: int, rows: Mapping[Any, Sequence[Any]]) -> Finding:
         of_key = rows.get(self._of_key[self._key_of[place]], ())

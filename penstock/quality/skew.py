@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.contract.skew import BUDGETS, Budget
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import ViewReplay
 
 ENOUGH = 459
 """Different rows of a table that must have been served before their being right says something of the others."""
 
-_A_RATE = 5  # rows from which on a share of them can be critical
+A_RATE = 5
+"""Rows from which on a share of them can be critical."""
 
 
 class Level(StrEnum):
@@ -35,18 +37,6 @@ class Level(StrEnum):
     CRITICAL = "critical"
     INSUFFICIENT_DATA = "insufficient_data"
     """Too few rows to say anything: neither passed nor failed."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """From which share of the rows on a check warns, and is critical."""
-
-    warning: float
-    critical: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warning <= self.critical <= 1:
-            raise ValueError(f"a budget is of two shares, 0 <= warning <= critical <= 1; got {self.warning} and {self.critical}")
 
 
 @dataclass(frozen=True)
@@ -79,14 +69,6 @@ class SkewCheck:
     said: str
 
 
-BUDGETS = {
-    "fidelity": Budget(0.0, 0.0),
-    "staleness": Budget(0.005, 0.01),
-    "presence": Budget(0.001, 0.01),
-    "values": Budget(0.005, 0.01),
-    "age": Budget(0.001, 0.01),
-    "log": Budget(0.001, 0.01),
-}
 _COUNTS: Mapping[str, tuple[str, Callable[[ViewReplay], int]]] = {
     "fidelity": ("hold a value that the lake does not have", lambda seen: _of(seen, Finding.VALUE, Finding.TYPE)),
     "staleness": ("are older than what was readable", lambda seen: _of(seen, Finding.STALE)),
@@ -134,7 +116,7 @@ def _log(view: str, logged: Completeness, budget: Budget) -> SkewCheck:
 
 def _level(name: str, bad: int, rows: int, said: str, changes: int, budget: Budget) -> SkewCheck:
     share = bad / rows if rows else 0.0
-    if bad >= _A_RATE and share >= budget.critical:
+    if bad >= A_RATE and share >= budget.critical:
         return SkewCheck(name, Level.CRITICAL, bad, rows, f"{said} ({share:.2%}; critical from {budget.critical:.2%})")
     if bad and share >= budget.warning:
         return SkewCheck(name, Level.WARNING, bad, rows, f"{said} ({share:.2%}; a warning from {budget.warning:.2%})")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.exceptions import TableNotFoundError
 
+from penstock.contract.skew import Budget
 from penstock.contract.view import FeatureView
 from penstock.offline.lake import Lake
 from penstock.offline.logs import append_rows, read_rows
@@ -21,7 +22,7 @@ from penstock.online.ledger import FIRST_GENERATION
 from penstock.point_in_time.joined import Resources
 from penstock.quality.log_replay import Example, ViewReplay, replay_log
 from penstock.quality.served_log import COUNTS, SERVED
-from penstock.quality.skew import Completeness, Level, SkewCheck, skew_checks, worst
+from penstock.quality.skew import A_RATE, Completeness, Level, SkewCheck, skew_checks, worst
 
 SKEW = "log/skew"
 """One row per window and fill of a view."""
@@ -44,7 +45,7 @@ _SCHEMA = pa.schema(
         ("changes", pa.int64()),
         ("unserved", pa.int64()),
         ("late", pa.int64()),
-        *((name, pa.string()) for name in ("findings", "differing", "compared", "checks", "examples")),
+        *((name, pa.string()) for name in ("findings", "differing", "compared", "attempts", "checks", "examples")),
     ]
 )
 
@@ -56,7 +57,7 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
         since, until: the window, by the time that values were judged at.
         judged_at: when.
         view, version, generation: which fill.
-        rows, changes, unserved, late, findings, differing, compared, examples: see `log_replay.ViewReplay`.
+        rows, changes, unserved, late, findings, differing, compared, attempts, examples: see `log_replay.ViewReplay`.
         checks: what it came to.
     """
 
@@ -73,6 +74,7 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
     findings: dict[str, int]
     differing: dict[str, int]
     compared: dict[str, int]
+    attempts: dict[int, tuple[int, int]]
     checks: list[SkewCheck]
     examples: list[Example]
 
@@ -86,6 +88,7 @@ _JSON: dict[str, Any] = {
     "findings": dict[str, int],
     "differing": dict[str, int],
     "compared": dict[str, int],
+    "attempts": dict[int, tuple[int, int]],
     "checks": list[SkewCheck],
     "examples": list[Example],
 }
@@ -130,6 +133,11 @@ def judge_window(
         for view in views
         for seen in replay_log(lake, view, since, until, resources) or [_nothing(view)]
     ]
+
+
+def bad_attempts(entry: SkewEntry, budget: Budget) -> list[int]:
+    """The attempts of which critically many served rows hold what the lake does not have."""
+    return [attempt for attempt, (rows, bad) in entry.attempts.items() if bad >= A_RATE and bad / rows >= budget.critical]
 
 
 def log_skew(lake: Lake, entries: Sequence[SkewEntry]) -> None:
@@ -197,7 +205,8 @@ def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime
         findings={str(finding): count for finding, count in seen.findings.items()},
         differing=dict(seen.differing),
         compared=dict(seen.compared),
-        checks=skew_checks(seen, logged),
+        attempts=dict(seen.attempts),
+        checks=skew_checks(seen, logged, view.skew.budgets),
         examples=list(seen.examples),
     )
 

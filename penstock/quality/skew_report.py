@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from penstock.contract.skew import BUDGETS
 from penstock.quality.findings import SAME, Finding
 from penstock.quality.log_replay import Example
-from penstock.quality.skew import BUDGETS, ENOUGH, Level
+from penstock.quality.skew import ENOUGH, Level
 from penstock.quality.skew_log import HOUR, SkewEntry
 from penstock.report.charts import heat, lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page

@@ -25,6 +25,7 @@ def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntr
         "findings": {},
         "differing": {},
         "compared": {},
+        "attempts": {},
         "checks": [],
         "examples": [],
     }

@@ -206,7 +206,7 @@ def test_every_type_comes_back_the_same(spark: Any, cassandra_settings: Settings
     settings = cassandra_settings.model_copy(
         update={"cassandra": cassandra_settings.cassandra.model_copy(update={"keyspace": "replay_types"})}
     )
-    served = Served(world, partial(CassandraStore.connect, *endpoint, settings), tmp_path / "served")
+    served = Served(world, partial(CassandraStore.connect, *endpoint, settings), tmp_path / "served", settings)
     served.bring(TODAY)
     done = replay(world.lake, served.ask("ann"))
     served.require_the_log_to_say_the_same()

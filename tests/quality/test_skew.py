@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from penstock.contract.skew import BUDGETS, Budget, SkewPolicy
+from penstock.errors import ContractError
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import ViewReplay
-from penstock.quality.skew import BUDGETS, ENOUGH, Budget, Completeness, Level, skew_checks, worst
+from penstock.quality.skew import ENOUGH, Completeness, Level, skew_checks, worst
 
 ALL = Completeness(sampled=10_000, lacking=0)
 
@@ -68,8 +70,17 @@ def test_two_findings_of_one_check_are_added() -> None:
 
 @pytest.mark.parametrize("shares", [(0.2, 0.1), (-0.1, 0.1), (0.1, 1.1)])
 def test_a_budget_that_is_none_is_refused(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="0 <= warning <= critical <= 1"):
+    with pytest.raises(ContractError, match="0 <= warning <= critical <= 1"):
         Budget(*shares)
+
+
+def test_a_view_may_have_budgets_of_its_own() -> None:
+    policy = SkewPolicy({"staleness": Budget(0.2, 0.5)})
+    stale = seen(findings={Finding.STALE: 3_000})
+    assert skew_checks(stale, ALL, policy.budgets)[1].level == Level.WARNING
+    assert policy.budgets["age"] == BUDGETS["age"]
+    with pytest.raises(ContractError, match="there is no check 'fresh'; they are fidelity, staleness,"):
+        SkewPolicy({"fresh": Budget(0, 0)})
 
 
 def of_features(**differing: int) -> ViewReplay:

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 from deltalake import DeltaTable
 
-from penstock.config import Settings
+from penstock.config import FeatureLogSettings, LakeSettings, Settings
+from penstock.contract import SkewPolicy
 from penstock.offline.lake import Lake
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
+from penstock.quality.replay import replay
 from penstock.quality.served_log import SERVED, Shipped, ship
 from penstock.quality.skew import Completeness, Level, SkewCheck
 from penstock.quality.skew_log import (
@@ -25,6 +27,8 @@ from penstock.quality.skew_log import (
     on_time,
     skew_entries,
 )
+from penstock.serving.judgement import Outcome
+from penstock.store import Store
 from tests.quality.skew_entries import entry
 from tests.served import TODAY, Served, served_orders
 from tests.serving.test_feature_log import answer, log
@@ -145,3 +149,32 @@ def test_an_hour_in_which_a_value_was_altered_says_so_and_the_one_before_does_no
     log_skew(world.lake, [first, second, none])
     assert skew_entries(world.lake, world.view) == [none, first, second]
     assert due_windows(skew_entries(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
+
+
+@pytest.mark.real
+def test_an_attempt_that_is_served_altered_is_taken_back_within_its_window_and_once(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path
+) -> None:
+    policy = SkewPolicy(invalidate=True)
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, "taken back", skew=policy) as served:
+        world = served.world
+        lake, log = LakeSettings(path=str(tmp_path)), FeatureLogSettings(folder=str(served.folder))
+        store = Store(served.settings.model_copy(update={"lake": lake, "feature_log": log}), served.project, world.clock)
+        served.bring(TODAY)
+        attempt = served.ledger()[0].attempt
+        served.put("ann", 12.5, MONDAY + 11 * HOUR, attempt)
+        for _ in range(5):
+            token = served.ask("ann")
+        assert served.findings(token) == ["value"]
+        served.ship()
+        world.clock.advance(HOUR + 6 * MINUTE)
+        assert {entry.level for entry in store.judge_due_skew() if entry.rows} == {Level.CRITICAL}
+        (mark,) = store.marks(world.view)
+        assert (mark.attempt, mark.lifted_at_us) == (attempt, None)
+        assert mark.reason.startswith("skew: 5 of 5 rows served of it from 2026-03-02 12:00 UTC on are not what the lake has")
+        assert [part.outcome for part in replay(world.lake, served.ask("ann")).parts] == [Outcome.INVALIDATED]
+        store.lift(mark.id)
+        assert served.findings(served.ask("ann")) == ["value"]
+        (again,) = store.judge_skew(MONDAY + 12 * HOUR, MONDAY + 13 * HOUR)
+        assert again.level == Level.CRITICAL
+        assert [one.id for one in store.marks(world.view)] == [mark.id]

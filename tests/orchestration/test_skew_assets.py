@@ -12,12 +12,12 @@ import pytest
 from penstock.clock import FixedClock
 from penstock.config import AlertSettings, FeatureLogSettings, LakeSettings, Settings
 from penstock.contract import FeatureService
+from penstock.contract.skew import BUDGETS
 from penstock.orchestration.alerts import alert_sensor, failed_runs
 from penstock.orchestration.skew import LOG_KEY, ON_TIME, examples_table, judge_on_time, skew_assets, skew_key
 from penstock.quality.alerts import alert_events, open_alerts
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
-from penstock.quality.skew import BUDGETS
 from penstock.quality.skew_log import HOUR, SkewEntry, log_skew
 from penstock.registry.project import Project
 from penstock.store import Store
