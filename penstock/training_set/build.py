@@ -16,6 +16,7 @@ from penstock.contract.fingerprint import digest, transformation_fingerprint
 from penstock.contract.rules import require_name
 from penstock.contract.service import FeatureService
 from penstock.errors import CommitError, SpineError
+from penstock.offline.content import Content, content_of
 from penstock.offline.feature_files import FeatureFile
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.logs import LogVersions, log_versions
@@ -26,7 +27,6 @@ from penstock.point_in_time.sinks import as_delta
 from penstock.point_in_time.spine import DeltaRows, FrameRows, Spine, TableRows, check, column_types
 from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.snapshot import contract_fingerprint
-from penstock.training_set.content import Content, content_of
 from penstock.training_set.finish import Condition, Finish, Summary, check_where, summed
 from penstock.training_set.inputs import partition_digests
 from penstock.training_set.labels import Label, check_labels, parse_label, unknown_labels

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from penstock.clock import to_micros
 from penstock.errors import SpineError
-from penstock.training_set.content import Content, content_of, differ
+from penstock.offline.content import Content, content_of, differ
+from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.training_set.labels import Label, unknown_labels
 from penstock.training_set.split import Split, with_split
-from penstock.training_set.statistics import ColumnStatistics, merged, statistics_of
 
 Condition: TypeAlias = tuple[str, str, Any]
 """Column, one of `= != < <= > >= in not in`, and a value: as in pyarrow's `filters`."""

@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.as_of import Mode
+from penstock.offline.content import differ
 from penstock.offline.lake import Lake
+from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.point_in_time.joined import Resources, join
 from penstock.point_in_time.spine import Spine
 from penstock.point_in_time.view_join import ViewJoin
-from penstock.training_set.content import differ
-from penstock.training_set.statistics import ColumnStatistics, merged, statistics_of
 
 _OTHER = "__other"
 _EXAMPLES = 3

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from penstock.errors import TrainingSetError
 from penstock.offline.lake import Lake
+from penstock.offline.statistics import ColumnStatistics
 from penstock.training_set.manifest import Manifest, statistics_kept
 from penstock.training_set.split import COLUMN
-from penstock.training_set.statistics import ColumnStatistics
 
 _BUFFERED = 8  # how many batches are mixed with each other when rows are shuffled
 

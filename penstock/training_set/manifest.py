@@ -12,7 +12,7 @@ from penstock.as_of import Mode
 from penstock.errors import SpineError, TrainingSetError
 from penstock.offline.lake import Lake
 from penstock.offline.logs import LogVersions
-from penstock.training_set.statistics import ColumnStatistics
+from penstock.offline.statistics import ColumnStatistics
 
 FORMAT, WITH_ON_DEMAND = 2, 3
 _FILE, _STATISTICS = "manifest.json", "statistics.json"

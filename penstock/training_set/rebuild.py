@@ -11,6 +11,7 @@ from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import AnyView, FeatureService, Selection
 from penstock.contract.view import FeatureView
 from penstock.errors import TrainingSetError
+from penstock.offline.content import Content, content_of
 from penstock.offline.feature_files import FeatureFile, feature_files
 from penstock.offline.lake import Lake
 from penstock.point_in_time.joined import Resources, join
@@ -19,7 +20,6 @@ from penstock.point_in_time.spine import DeltaRows
 from penstock.point_in_time.view_join import ViewJoin, view_joins
 from penstock.registry.project import Project
 from penstock.registry.snapshot import contract_fingerprint
-from penstock.training_set.content import Content, content_of
 from penstock.training_set.inputs import day_of, partition_digests
 from penstock.training_set.manifest import Input, Manifest
 from penstock.training_set.split import COLUMN

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from penstock.clock import parse_instant, to_micros
 from penstock.errors import SpineError
-from penstock.training_set.content import hashes, mixed
+from penstock.offline.content import hashes, mixed
 
 COLUMN = "split"
 _EXACT_UP_TO = 10_000  # rows of one value whose places are all looked at

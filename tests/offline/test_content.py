@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from penstock.training_set.content import Content, content_of
+from penstock.offline.content import Content, content_of
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 ROWS = pa.table(

@@ -1,4 +1,4 @@
-"""What the values of each column of a training set are like: counts, moments and mergeable sketches.
+"""What the values of each column of some rows are like: counts, moments and mergeable sketches.
 
 Quantiles are a KLL sketch (Karnin, Lang, Liberty 2016) of Apache DataSketches in its binary format, off by 1.3 % of rank.
 Distinct values are the 1,024 smallest of their 64-bit hashes (k minimum values: Bar-Yossef and others 2002), off by 3 %;
@@ -6,8 +6,11 @@ DataSketches' own count takes one value at a time, seven seconds for a million r
 Both are kept in base64 for later comparison with what is served: parts merge into what the whole would have given.
 """
 
+import json
 from base64 import b64decode, b64encode
+from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, Self
 
 import datasketches
@@ -16,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.offline.content import Bits, hashes
 from penstock.offline.windows.sketches import SMALLEST, distinct_values
-from penstock.training_set.content import Bits, hashes
 
 _KLL_K = 200
+_TOP = 50
+_BEGIN, _OFTEN = 20_000, 0.002  # values that are rarer than this among so many are not among the most frequent
 
 
 class ColumnStatistics(msgspec.Struct, kw_only=True):
@@ -29,20 +34,25 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
         rows, nulls, zeros: how many; zeros: 0, False or the empty text.
         mean, m2: of the numbers that are there and finite, and the sum of their squared distances from it.
         finite: how many those are.
+        nans: how many are not a number.
         low, high: the least and the greatest of them; None: there are none.
         quantiles, distinct: sketches, base64; empty: not of this type.
+        top: the values that are there most often, as JSON, and how often each is, the first first; of values that are rare in the
+            beginning of a part that part is not counted.
     """
 
     rows: int = 0
     nulls: int = 0
     zeros: int = 0
     finite: int = 0
+    nans: int = 0
     mean: float = 0.0
     m2: float = 0.0
     low: float | None = None
     high: float | None = None
     quantiles: str = ""
     distinct: str = ""
+    top: dict[str, int] = {}
 
     def merged(self, other: Self) -> "ColumnStatistics":
         """Of both parts together (Chan, Golub, LeVeque 1979 for the moments)."""
@@ -54,12 +64,14 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
             nulls=self.nulls + other.nulls,
             zeros=self.zeros + other.zeros,
             finite=finite,
+            nans=self.nans + other.nans,
             mean=self.mean + between * other.finite / finite if finite else 0.0,
             m2=self.m2 + other.m2 + (between**2 * self.finite * other.finite / finite if finite else 0.0),
             low=min(ends, default=None),
             high=max(ends, default=None),
             quantiles=_merged_quantiles(self.quantiles, other.quantiles),
             distinct=_merged_distinct(self.distinct, other.distinct),
+            top=_most(Counter(self.top) + Counter(other.top)),
         )
 
     @property
@@ -67,9 +79,14 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
         """The standard deviation of the sample; None of fewer than two numbers."""
         return float((self.m2 / (self.finite - 1)) ** 0.5) if self.finite > 1 else None
 
+    @property
+    def sketch(self) -> Any:
+        """Of the numbers, a KLL sketch of DataSketches; None: there are none."""
+        return _quantiles(self.quantiles)
+
     def quantile(self, rank: float) -> float | None:
         """The value below which about this share of the numbers lies; None: there are none."""
-        sketch = _quantiles(self.quantiles)
+        sketch = self.sketch
         return None if sketch is None or sketch.is_empty() else float(sketch.get_quantile(rank))
 
     @property
@@ -101,9 +118,11 @@ def _statistics(column: pa.ChunkedArray) -> ColumnStatistics:
     if pa.types.is_nested(kind):
         return found
     found.distinct = _smallest(hashes(present))
+    found.top = _top(present)
     if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         values = present.cast(pa.float64(), safe=False).to_numpy()
         found.zeros = int((values == 0).sum())
+        found.nans = int(np.isnan(values).sum())
         values = np.ascontiguousarray(values[np.isfinite(values)])
         found.finite = len(values)
         if len(values):
@@ -116,6 +135,26 @@ def _statistics(column: pa.ChunkedArray) -> ColumnStatistics:
     elif pa.types.is_string(kind):
         found.zeros = pc.sum(pc.equal(present, "")).as_py() or 0
     return found
+
+
+def _top(present: pa.ChunkedArray) -> dict[str, int]:
+    """Which values are there most often: those of the beginning that are no rarity there, counted in all of it."""
+    begin = present.slice(0, _BEGIN)
+    counts = pc.value_counts(begin)
+    often = counts.filter(pc.greater_equal(counts.field("counts"), max(2, len(begin) * _OFTEN))).field("values")
+    if not len(often):
+        return {}
+    places = pc.index_in(present, value_set=often).drop_null()
+    found = np.bincount(places.to_numpy(), minlength=len(often))
+    return _most(Counter({_text(value): int(count) for value, count in zip(often.to_pylist(), found, strict=True)}))
+
+
+def _most(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_TOP])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=lambda other: other.isoformat() if isinstance(other, date) else repr(other))
 
 
 def _smallest(hashed: Bits) -> str:
