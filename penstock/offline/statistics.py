@@ -23,7 +23,7 @@ from penstock.offline.content import Bits, hashes
 from penstock.offline.windows.sketches import SMALLEST, distinct_values
 
 _KLL_K = 200
-_TOP = 50
+_TOP, _ENDS = 50, 32
 _BEGIN, _OFTEN = 20_000, 0.002  # values that are rarer than this among so many are not among the most frequent
 
 
@@ -37,6 +37,7 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
         nans: how many are not a number.
         low, high: the least and the greatest of them; None: there are none.
         quantiles, distinct: sketches, base64; empty: not of this type.
+        lowest, highest: up to 32 of the least and of the greatest, ascending: a sketch is too coarse to say how many are far out.
         top: the values that are there most often, as JSON, and how often each is, the first first; of values that are rare in the
             beginning of a part that part is not counted.
     """
@@ -52,6 +53,8 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
     high: float | None = None
     quantiles: str = ""
     distinct: str = ""
+    lowest: list[float] = []
+    highest: list[float] = []
     top: dict[str, int] = {}
 
     def merged(self, other: Self) -> "ColumnStatistics":
@@ -71,6 +74,8 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
             high=max(ends, default=None),
             quantiles=_merged_quantiles(self.quantiles, other.quantiles),
             distinct=_merged_distinct(self.distinct, other.distinct),
+            lowest=sorted([*self.lowest, *other.lowest])[:_ENDS],
+            highest=sorted([*self.highest, *other.highest])[-_ENDS:],
             top=_most(Counter(self.top) + Counter(other.top)),
         )
 
@@ -128,7 +133,10 @@ def _statistics(column: pa.ChunkedArray) -> ColumnStatistics:
         if len(values):
             found.mean = float(values.mean())
             found.m2 = float(((values - found.mean) ** 2).sum())
-            found.low, found.high = float(values.min()), float(values.max())
+            ends = min(_ENDS, len(values))
+            found.lowest = np.sort(np.partition(values, ends - 1)[:ends]).tolist()
+            found.highest = np.sort(np.partition(values, -ends)[-ends:]).tolist()
+            found.low, found.high = found.lowest[0], found.highest[-1]
         sketch = datasketches.kll_doubles_sketch(_KLL_K)
         sketch.update(values)
         found.quantiles = b64encode(sketch.serialize()).decode()

@@ -138,12 +138,18 @@ def _single(reference: ColumnStatistics, seen: ColumnStatistics) -> Distance:
 
 
 def _range(reference: ColumnStatistics, seen: ColumnStatistics) -> Distance:
-    low, high, sketch = reference.low, reference.high, seen.sketch
-    assert low is not None
-    assert high is not None
-    assert sketch is not None
-    margin = (high - low) / 10
-    outside = max(0.0, sketch.get_rank(low - margin, False) + 1.0 - sketch.get_rank(high + margin, True))
+    assert reference.low is not None
+    assert reference.high is not None
+    margin = (reference.high - reference.low) / 10
+    low, high = reference.low - margin, reference.high + margin
+    far = [sum(value < low for value in seen.lowest), sum(value > high for value in seen.highest)]
+    # Of more than are kept the sketch tells.
+    ranks = [seen.sketch.get_rank(low, False), 1.0 - seen.sketch.get_rank(high, True)]
+    shares = [
+        max(n / seen.finite, rank) if n == len(kept) else n / seen.finite
+        for n, rank, kept in zip(far, ranks, (seen.lowest, seen.highest), strict=True)
+    ]
+    outside = sum(shares)
     return _sized("range", outside, 0.001, 0.01, real=outside * seen.finite >= 10)
 
 
