@@ -70,7 +70,7 @@ def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
         ],
         schedules=[_refresh_schedule(store, ingested), *schedules(store)],
         sensors=[
-            publish_sensor(store, PUBLISH_JOB, REFRESH_JOB),
+            publish_sensor(store, PUBLISH_JOB),
             repair_sensor(store, REPAIR_JOB, REFRESH_JOB),
             health_sensor(store),
             alert_sensor(store, (PUBLISH_JOB, REFRESH_JOB, REPAIR_JOB, SKEW_JOB, COMPACT_JOB, SHIP_JOB)),

@@ -1,12 +1,12 @@
 """Publishes what is due. Level-triggered: each look asks anew what is committed and not yet online.
 
 Nothing of what is due is remembered between looks, so nothing can be missed: a partition that was held back and
-is mended, a store that was down, a daemon that was off for a day are all found at the next look. While a run
-computes, what it has committed waits for the rest, up to two minutes: a run costs a JVM, so they must be few.
+is mended, a store that was down, a daemon that was off for a day are all found at the next look. What a run has
+committed waits for its rest, up to two minutes: a publication costs a JVM, so they must be few. It waits for no other run.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from itertools import takewhile
 
@@ -26,13 +26,12 @@ UNFINISHED = [*WAITING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELI
 _NOT_WAITING = "not waiting"  # an empty cursor would leave the one before it
 
 
-def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinition:
+def publish_sensor(store: Store, job: str) -> dg.SensorDefinition:
     """The sensor of a project; it runs by default and asks for at most `RUNS_PER_LOOK` runs at a time.
 
     Args:
         store: the project.
         job: publishes.
-        refresh_job: computes; as any run does that materializes features.
     """
 
     @dg.sensor(
@@ -61,12 +60,20 @@ def publish_sensor(store: Store, job: str, refresh_job: str) -> dg.SensorDefinit
         if not requests:
             return skip("all that is committed is online")
         since = time.time() if context.cursor in (None, _NOT_WAITING) else float(context.cursor)
-        if is_computing(context.instance, [dg.DagsterRunStatus.STARTED], refresh_job) and time.time() - since < LONGEST_WAIT_FOR_THE_REST_S:
-            return skip(f"{len(requests)} run(s) wait for what is being computed", cursor=str(since))
+        if time.time() - since < LONGEST_WAIT_FOR_THE_REST_S and is_going_on(
+            context.instance, set().union(*(d.runs for d in found.values()))
+        ):
+            return skip(f"{len(requests)} run(s) wait for the rest of what is being computed", cursor=str(since))
         context.log.info(_sentences(f"{len(requests)} run(s) requested", held))
         return dg.SensorResult(run_requests=requests, cursor=_NOT_WAITING)
 
     return look
+
+
+def is_going_on(instance: dg.DagsterInstance, runs: Collection[str]) -> bool:
+    """Whether one of these runs may commit more."""
+    going_on = dg.RunsFilter(run_ids=sorted(run for run in runs if run), statuses=[dg.DagsterRunStatus.STARTED])
+    return bool(going_on.run_ids) and bool(instance.get_runs(going_on, limit=1))
 
 
 def is_computing(instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus], *jobs: str) -> bool:

@@ -16,11 +16,13 @@ class Due:
     Args:
         ready: days to publish, ascending, each with the attempt to publish; where something is to be done about an
             invalidation mark, the newest day online is among them.
+        runs: by which runs that was committed.
         held: days whose newest attempt was refused, or that Dagster has no partition of → why; what is online of them stays.
     """
 
     ready: dict[date, int]
     held: dict[date, str]
+    runs: frozenset[str] = frozenset()
 
 
 def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, since: date = date.min, marks: Iterable[Mark] = ()) -> Due:
@@ -28,14 +30,14 @@ def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, s
     `since` are held back."""
     entries = list(attempts)
     online = latest(published)
-    ready = {
-        day: entry.attempt for day, entry in newest(entries, passed).items() if day not in online or entry.attempt > online[day].attempt
-    }
+    committed = newest(entries, passed)
+    ready = {day: entry.attempt for day, entry in committed.items() if day not in online or entry.attempt > online[day].attempt}
     held = {day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"}
     if online and any(mark.due for mark in marks):
         ready = dict(sorted({max(online): online[max(online)].attempt, **ready}.items()))
     early = {day: f"it is before dagster.first_day, {since}" for day in ready if day < since}
-    return Due({day: attempt for day, attempt in ready.items() if day not in early}, {**held, **early})
+    ready = {day: attempt for day, attempt in ready.items() if day not in early}
+    return Due(ready, {**held, **early}, frozenset(committed[day].run_id for day in ready if day in committed))
 
 
 def contiguous(days: Iterable[date]) -> list[tuple[date, date]]:
