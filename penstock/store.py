@@ -45,7 +45,7 @@ from penstock.publication.rebuild import Rebuilt, copy_ledger, lacking, rebuild
 from penstock.publication.repair import RepairPlan, repair_plan
 from penstock.publication.services import publish_services
 from penstock.publication.verify import SAMPLE, Verified, verify
-from penstock.quality.contracts import audit
+from penstock.quality.drift import audit_and_profile
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
 from penstock.quality.skew_log import SkewEntry, bad_attempts, due_windows, judge_window, log_skew, skew_entries
@@ -120,7 +120,7 @@ class Store:
 
     def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
         """Compute, audit and commit some days of a view as one attempt; see `offline.attempt.run_attempt`."""
-        return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit)
+        return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=partial(audit_and_profile, self.lake))
 
     def outdated(self, view: FeatureView, days: Sequence[date]) -> list[date]:
         """Those of some days that computing now would bring further."""

@@ -45,12 +45,16 @@ class SkewPolicy:
         invalidate: whether an attempt whose served values are critically often not what the lake has is taken back at once, by an
             invalidation mark; once, so that whoever lifts the mark is not overruled.
 
+        hold_back: whether a closed day on which a feature's values are largely otherwise than on the same weekday of the weeks before
+            is refused, as one that breaks its contract is.
+
     Raises:
         ContractError: there is no such check.
     """
 
     budgets: Mapping[str, Budget] = field(default_factory=dict)
     invalidate: bool = False
+    hold_back: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.budgets) - set(BUDGETS))

@@ -9,7 +9,7 @@ Delta commit nothing has happened; after it, the next attempt finds the commit b
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TypeAlias
 
@@ -28,7 +28,9 @@ from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.kept import kept
 from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
+from penstock.offline.profiles import Profile, log_profiles
 from penstock.offline.sources import how_far, require_unchanged, versions
+from penstock.offline.statistics import ColumnStatistics
 from penstock.offline.task_errors import as_themselves
 from penstock.offline.tile_table import refresh_tiles
 from penstock.offline.watermark import DAY, complete_until, days_between, require_time_goes_on, start_of
@@ -36,11 +38,20 @@ from penstock.offline.watermark import DAY, complete_until, days_between, requir
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the audit says of one partition."""
+    """What the audit says of one partition.
+
+    Args:
+        rows: how many it has.
+        gates, reasons: gate → whether it passed, and why not, a sentence each.
+        statistics: feature → what its values are like; None: not looked at.
+        remarks: what is otherwise than it was, and refuses nothing, a sentence each; None: there was nothing to compare with.
+    """
 
     rows: int
     gates: Mapping[str, bool]
     reasons: Sequence[str] = field(default=())
+    statistics: Mapping[str, ColumnStatistics] | None = None
+    remarks: Sequence[str] | None = None
 
     @property
     def passed(self) -> bool:
@@ -96,6 +107,7 @@ def run_attempt(
                 verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
             require_unchanged(lake, view, inputs)
             entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts)
+        log_profiles(lake, [this.profile(day, verdict) for day, verdict in verdicts.items() if verdict.statistics is not None])
     log_attempts(lake, entries)
     return entries
 
@@ -129,6 +141,16 @@ class _This:
             reasons=list(verdict.reasons),
         )
 
+    def profile(self, day: date, verdict: Verdict) -> Profile:
+        return Profile(
+            view=self.view.name,
+            version=self.view.version,
+            partition=day,
+            attempt=to_micros(self.created),
+            statistics=dict(verdict.statistics or {}),
+            remarks=None if verdict.remarks is None else list(verdict.remarks),
+        )
+
 
 def _computed(spark: SparkSession, lake: Lake, this: _This, limits: Mapping[date, datetime]) -> DataFrame | Verdict:
     """The view's rows; or, where columns are not as declared, why no partition can be committed."""
@@ -150,7 +172,7 @@ def _with_cuts(
         return verdicts
     problems = [problem for cut in cuts(this.view, limits) if (problem := problem_at(spark, lake, this.view, this.inputs, rows, cut))]
     return {
-        day: Verdict(verdict.rows, {**verdict.gates, CUTS_GATE: not problems}, [*verdict.reasons, *problems])
+        day: replace(verdict, gates={**verdict.gates, CUTS_GATE: not problems}, reasons=[*verdict.reasons, *problems])
         for day, verdict in verdicts.items()
     }
 

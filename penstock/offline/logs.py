@@ -233,11 +233,11 @@ def append_rows(lake: Lake, table: str, rows: pa.Table) -> None:
             written.optimize.compact()
 
 
-def read_rows(lake: Lake, table: str, where: Any, at: int | None = None) -> list[dict[str, Any]]:
-    """The rows of a log that meet a condition, as it was at a version, or is now; none: it is not there yet."""
+def read_rows(lake: Lake, table: str, where: Any, at: int | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a log that meet a condition, as it was at a version, or is now, with all or some columns; none: it is not there yet."""
     try:
         dataset = lake.dataset(table) if at is None else dataset_of(lake.open_version(table, at))
     except TableNotFoundError:
         return []
-    rows: list[dict[str, Any]] = dataset.to_table(filter=where).to_pylist()
+    rows: list[dict[str, Any]] = dataset.to_table(filter=where, columns=columns).to_pylist()
     return rows

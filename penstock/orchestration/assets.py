@@ -11,6 +11,7 @@ from penstock.contract.view import FeatureView
 from penstock.offline.ingest import Fetch
 from penstock.offline.lake import feature_table, raw_table
 from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.profiles import remarks_of
 from penstock.offline.sources import table_name
 from penstock.offline.watermark import DAY
 from penstock.online.ledger import Publication
@@ -135,6 +136,24 @@ def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDef
     return contract
 
 
+def distribution_check(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetChecksDefinition:
+    """What was remarked on each closed day, beside the same weekday of the weeks before. A warning: what drifts may be right."""
+
+    @dg.asset_check(
+        asset=feature_key(view),
+        name="distribution",
+        partitions_def=partitions,
+        description="the values of a closed day are distributed as on the same weekday of the four weeks before",
+    )
+    def distribution(context: dg.AssetCheckExecutionContext) -> Any:
+        found = remarks_of(store.lake, view, days_of(context))
+        results = {day.isoformat(): _drift(remarks) for day, remarks in found.items()}
+        yield from evaluations(context.instance, feature_key(view), "distribution", results, dg.AssetCheckSeverity.WARN)
+        yield dg.Output(None)  # ends the step without a result that has no partition
+
+    return distribution
+
+
 def online_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
     """A view's online values: materialize it to publish days of it; the sensor does so by itself."""
 
@@ -206,6 +225,12 @@ def _publication_metadata(row: Publication | None, held: str | None) -> dict[str
     times = {"complete_until": _time(row.complete_until_us), "readable_at": _time(row.readable_at_us)}
     newer = {"reasons": f"a newer attempt is held back: {held}"} if held else {}
     return {"state": "online", "attempt": row.attempt, **times, **newer}
+
+
+def _drift(remarks: list[str] | None) -> tuple[bool, dict[str, Any]]:
+    if remarks is None:
+        return False, {"state": "insufficient data: there are not yet two weeks to compare with"}
+    return not remarks, {"remarks": "; ".join(remarks)} if remarks else {}
 
 
 def _verdict(entry: AttemptEntry) -> tuple[bool, dict[str, Any]]:

@@ -9,7 +9,7 @@ import dagster as dg
 from penstock.contract.source import Source
 from penstock.offline.ingest import Fetch
 from penstock.orchestration.alerts import alert_sensor
-from penstock.orchestration.assets import contract_check, external_source, feature_asset, online_asset, source_asset
+from penstock.orchestration.assets import contract_check, distribution_check, external_source, feature_asset, online_asset, source_asset
 from penstock.orchestration.health import health_checks, health_sensor
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import WAITING, publish_sensor
@@ -56,6 +56,7 @@ def definitions_of(store: Store, ingest: Mapping[str, Fetch]) -> dg.Definitions:
         assets=[*sources, *_external_sources(store, ingest, partitions), *features, *online, *training, skew],
         asset_checks=[
             *[contract_check(store, view, partitions) for view in store.project.views],
+            *[distribution_check(store, view, partitions) for view in store.project.views],
             *[check for view in store.project.views for check in health_checks(store, view)],
             on_time_check(store),
         ],

@@ -33,7 +33,11 @@ def latest_materializations(
 
 
 def evaluations(
-    instance: dg.DagsterInstance, key: dg.AssetKey, check: str, results: Mapping[str, tuple[bool, Mapping[str, Any]]]
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    check: str,
+    results: Mapping[str, tuple[bool, Mapping[str, Any]]],
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """One evaluation per partition: partition → (passed, metadata).
 
@@ -48,7 +52,7 @@ def evaluations(
             check_name=check,
             passed=passed,
             partition=partition,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=severity,
             blocking=False,  # the refused partition was held back before its commit; its neighbours in the range go on
             metadata=dict(metadata),
             target_materialization_data=targets[partition],

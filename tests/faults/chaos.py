@@ -101,7 +101,7 @@ class Chaos(Instance):
     @contextmanager
     def all_at_once(self, reader: Reader) -> Iterator[None]:
         """Corrections, backfills and the reader, beside what the instance does by itself, until the block ends."""
-        paces = ((self._correct, 40), (self._backfill, 15))
+        paces = ((self._correct, 60), (self._backfill, 40))
         threads = [threading.Thread(target=self._until_ended, args=pace) for pace in paces]
         threads.append(threading.Thread(target=reader.run, args=(self._ended,)))
         for thread in threads:
@@ -130,9 +130,9 @@ class Chaos(Instance):
         self.begun["corrections"] += 1
 
     def _backfill(self) -> None:
-        """Compute some days of all views again, by the command."""
-        begin = self.first + random.randint(0, (_today() - self.first).days - 3) * DAY
-        command = penstock("backfill", str(begin), str(begin + 2 * DAY), "--force")
+        """Compute two days of all views again, by the command."""
+        begin = self.first + random.randint(0, (_today() - self.first).days - 2) * DAY
+        command = penstock("backfill", str(begin), str(begin + DAY), "--force")
         self.begun["backfills"] += 1
         process = subprocess.Popen(command, cwd=self.project.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not self._ended.wait(0.5):
@@ -286,7 +286,7 @@ class Chaos(Instance):
 def running_chaos(folder: Path) -> Iterator[Chaos]:
     """The project with three of its views in `folder`, on the machine's clock; ended as a whole."""
     first = _today() - 10 * DAY
-    often = {"publish_every_s": 5, "repair_every_s": 5, "refresh_cron": "*/3 * * * *"}
+    often = {"publish_every_s": 10, "repair_every_s": 10, "refresh_cron": "*/4 * * * *"}
     project = Project(folder, VIEWS, **often, first_day=str(first - REACH))
     (folder / "jobs" / "ingest.py").write_text(INGEST)
     with Stack(project.settings(None)) as base:

@@ -40,7 +40,7 @@ class Reader:
     def run(self, ended: threading.Event) -> None:
         """Until ended."""
         with FeatureClient(self.url, api_key=self.key, timeout_s=5) as client:
-            while not ended.wait(0.2):
+            while not ended.wait(0.4):
                 try:
                     result = client.features("arrival_delay", list(self.entities))
                 except PenstockError as error:
