@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from penstock.cli.main import app
 from penstock.clock import FixedClock
 from penstock.contract import FeatureService
 from penstock.offline.lake import Lake
@@ -42,6 +45,22 @@ class Shop:
         """Exit code and what was said: to stderr if it failed."""
         done = self.process("-m", "penstock.cli.main", *arguments)
         return done.returncode, done.stderr if done.returncode or arguments[0] == "init" else done.stdout
+
+    def say(self, *arguments: str) -> tuple[int, str]:
+        """As `run`, in this process: a process costs four seconds."""
+        saved = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "feature_assets"}
+        path, argv, out, err = list(sys.path), sys.argv, StringIO(), StringIO()
+        try:
+            sys.argv = ["penstock", *arguments]
+            with chdir(self.folder), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+                app()
+        finally:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "feature_assets"]:
+                del sys.modules[name]
+            sys.modules.update(saved)
+            sys.path[:], sys.argv = path, argv
+        code = int(ended.value.code or 0)
+        return code, err.getvalue() if code else out.getvalue()
 
     def process(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         env = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "COLUMNS": "220", "PYTHONPATH": str(self.folder)}
@@ -101,7 +120,7 @@ def test_a_diff_says_what_the_changes_since_the_last_publication_mean(shop: Shop
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_message(shop: Shop, command: list[str], said: str) -> None:
-    code, message = shop.run(*command)
+    code, message = shop.say(*command)
     assert code == 1
     assert message.startswith(f"error: {said}"), message
     assert "Traceback" not in message
