@@ -195,7 +195,7 @@ def injected(
         for key in unknown[:many]:
             altered[key] = encode_value(schema_id(view), now_us, decode_value(blob).attempt, list(values))
             event_us[key] = now_us
-    else:
+    elif fault.where != "log":
         older = (
             rows_of(flights.store.lake, view_entry(view), list(view.entity.join_keys.items()), set(before)) if fault.where == "old" else {}
         )
