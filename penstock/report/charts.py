@@ -46,9 +46,9 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], *, y: str
 
 def heat(rows: Sequence[str], columns: Sequence[str], shares: Sequence[Sequence[float | None]], *, title: str = "") -> str:
     """A cell for each row and column, darker for a greater share, 0 to 1, logarithmic from 0.01 % on; None: nothing to see."""
+    figure, axes = _axes(title, 11.0, 0.9 + 0.22 * len(rows))
     from matplotlib.colors import SymLogNorm  # noqa: PLC0415
 
-    figure, axes = _axes(title, 11.0, 0.9 + 0.22 * len(rows))
     values = [[float("nan") if share is None else share for share in row] for row in shares]
     drawn = axes.pcolormesh(values, cmap="Reds", norm=SymLogNorm(1e-4, vmin=0, vmax=1), edgecolors="#eef1f5", linewidth=0.4)
     axes.set_facecolor("#d3d9e0")
