@@ -324,8 +324,7 @@ class Store:
         return found
 
     def judge_due_skew(self) -> list[SkewEntry]:
-        """Bring the feature log to the lake and judge every window of it that has settled; see `quality.skew_log.due_windows`."""
-        self.ship_feature_log()
+        """Judge every window that has settled of the feature log in the lake; see `quality.skew_log.due_windows`."""
         return [entry for window in due_windows(self.skew(), self.clock.now()) for entry in self.judge_skew(*window)]
 
     def _invalidate_skewed(self, entries: Sequence[SkewEntry]) -> None:
@@ -333,10 +332,10 @@ class Store:
         views = {(view.name, view.version): view for view in self.project.views if view.skew.invalidate}
         for entry in entries:
             view = views.get((entry.view, entry.version))
-            bad = [] if view is None else bad_attempts(entry, view.skew.budgets["values"])
-            marked = {mark.attempt for mark in self.marks(view)} if bad else set()
-            for attempt in bad:
-                if view is not None and attempt not in marked:
+            if view is None:
+                continue
+            for attempt in bad_attempts(entry, view.skew.budgets["values"]):
+                if all(mark.attempt != attempt for mark in self.marks(view)):
                     rows, altered = entry.attempts[attempt]
                     said = f"{altered:,} of {rows:,} rows served of it from {entry.since:%Y-%m-%d %H:%M} UTC on are not what the lake has"
                     self.invalidate(view, attempt=attempt, reason=f"skew: {said}")

@@ -18,7 +18,7 @@ from penstock.contract import FeatureView
 from penstock.contract.skew import BUDGETS
 from penstock.errors import SkewError
 from penstock.quality.skew import Level
-from penstock.quality.skew_log import DAY, HOUR, SkewEntry, on_time
+from penstock.quality.skew_log import DAY, HOUR, SkewEntry, newest_windows, on_time
 from penstock.quality.skew_report import skew_page
 
 cli = typer.Typer(no_args_is_help=True, help="What was served beside what training is given for the same keys and times.")
@@ -36,16 +36,16 @@ def status(
     """Show what the newest window of each view came to; exit code 1 if one is critical, or windows are no longer judged."""
     store = penstock.open()
     wanted = store.project.views_named(views)
-    entries = _of(wanted, store.skew(since=store.clock.now() - timedelta(hours=hours)))
-    newest = {(entry.view, entry.version, entry.generation, entry.until - entry.since): entry for entry in entries}
-    level = on_time(store.skew(), store.clock.now())
+    now, judged = store.clock.now(), store.skew()
+    entries = _of(wanted, [entry for entry in judged if entry.until > now - timedelta(hours=hours)])
+    newest, level = newest_windows(entries), on_time(judged, now)
     if as_json:
         out.print_json(msgspec.json.encode({"judged_on_time": level, "windows": entries}).decode())
     else:
-        _show(list(newest.values()), f"nothing was judged in the last {hours} hour(s): the job `skew` does so each hour")
+        _show(newest, f"nothing was judged in the last {hours} hour(s): the job `skew` does so each hour")
         if level in (Level.WARNING, Level.CRITICAL):
             err.print("windows are not judged any more as they settle: look at the job `skew` in Dagster", style="red")
-    if Level.CRITICAL in (level, *(entry.level for entry in newest.values())):
+    if Level.CRITICAL in (level, *(entry.level for entry in newest)):
         sys.exit(1)
 
 
@@ -102,13 +102,9 @@ def _show(entries: list[SkewEntry], none: str) -> None:
     table = Table("feature view", "window (UTC)", "rows", "different", *BUDGETS)
     for entry in entries:
         of = {check.name: check for check in entry.checks}
-        cells = [Text(_said(of[name].level, of[name].bad), _LOOKS[of[name].level]) if name in of else Text("-") for name in BUDGETS]
+        cells = [Text(of[name].verdict, _LOOKS[of[name].level]) if name in of else Text("-") for name in BUDGETS]
         table.add_row(f"{entry.view}@{entry.version}", _window(entry.since, entry.until), f"{entry.rows:,}", f"{entry.changes:,}", *cells)
     print_whole(table)
-
-
-def _said(level: Level, bad: int) -> str:
-    return level.replace("_", " ") + (f" ({bad:,})" if bad else "")
 
 
 def _window(since: datetime, until: datetime) -> str:

@@ -44,7 +44,6 @@ class SkewPolicy:
         budgets: check → its budget, of those that are to differ from `BUDGETS`.
         invalidate: whether an attempt whose served values are critically often not what the lake has is taken back at once, by an
             invalidation mark; once, so that whoever lifts the mark is not overruled.
-
         hold_back: whether a closed day on which a feature's values are largely otherwise than on the same weekday of the weeks before
             is refused, as one that breaks its contract is.
 

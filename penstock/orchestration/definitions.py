@@ -10,11 +10,11 @@ from penstock.contract.source import Source
 from penstock.offline.ingest import Fetch
 from penstock.orchestration.alerts import alert_sensor
 from penstock.orchestration.assets import contract_check, distribution_check, external_source, feature_asset, online_asset, source_asset
-from penstock.orchestration.health import health_checks, health_sensor
+from penstock.orchestration.health import health_checks, health_sensor, on_time_check
 from penstock.orchestration.partitions import daily_partitions, range_tags
 from penstock.orchestration.publish_sensor import WAITING, publish_sensor
 from penstock.orchestration.repair_sensor import repair_sensor
-from penstock.orchestration.skew import SKEW_JOB, on_time_check, skew_assets
+from penstock.orchestration.skew import SKEW_JOB, skew_assets
 from penstock.orchestration.training import training_asset, training_key
 from penstock.orchestration.upkeep import COMPACT_JOB, SHIP_JOB, compact_job, schedules, ship_job
 from penstock.store import Store, open

@@ -7,7 +7,7 @@ every minute, and reports what has changed since it last did.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -16,14 +16,16 @@ from penstock.contract.view import FeatureView
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
 from penstock.orchestration.assets import feature_key, online_key
-from penstock.orchestration.skew import judge_on_time
+from penstock.orchestration.skew import LOG_KEY, severity_of
 from penstock.publication.repair import RepairPlan
 from penstock.quality.freshness import computed_by_other_code, freshness
-from penstock.quality.skew_log import SKEW
+from penstock.quality.skew import Level
+from penstock.quality.skew_log import SKEW, on_time
 from penstock.store import Store
 
-FRESHNESS, CODE_VERSION, SOURCE_DATA = "freshness", "code_version", "source_data"
+FRESHNESS, CODE_VERSION, SOURCE_DATA, ON_TIME = "freshness", "code_version", "source_data", "judged_on_time"
 _EVERY_S = 60
+_REMEMBERED = timedelta(days=2)  # windows of the feature log that are looked at
 
 
 def judge_freshness(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
@@ -57,10 +59,19 @@ def judge_source_data(view: FeatureView, repairs: RepairPlan) -> dg.AssetCheckEv
     return _evaluation(feature_key(view), SOURCE_DATA, not days and not unread, metadata)
 
 
-def _evaluation(key: dg.AssetKey, check: str, passed: bool, metadata: dict[str, Any]) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=key, check_name=check, passed=passed, metadata=metadata, severity=dg.AssetCheckSeverity.WARN, blocking=False
-    )
+def judge_on_time(store: Store) -> dg.AssetCheckEvaluation:
+    """Whether the windows of the feature log are judged as they settle: nothing else would tell that the judge is gone."""
+    entries = store.skew(since=store.clock.now() - _REMEMBERED)
+    level = on_time(entries, store.clock.now())
+    last = max((entry.until for entry in entries), default=None)
+    metadata = {"level": str(level), "judged_until": "nothing yet" if last is None else dg.MetadataValue.timestamp(last)}
+    return _evaluation(LOG_KEY, ON_TIME, level is Level.PASSED, metadata, severity_of(level))
+
+
+def _evaluation(
+    key: dg.AssetKey, check: str, passed: bool, metadata: dict[str, Any], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(asset_key=key, check_name=check, passed=passed, metadata=metadata, severity=severity, blocking=False)
 
 
 def _result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
@@ -83,6 +94,16 @@ def health_checks(store: Store, view: FeatureView) -> list[dg.AssetChecksDefinit
         return _result(judge_source_data(view, store.repair_plan()))
 
     return [fresh, code, data]
+
+
+def on_time_check(store: Store) -> dg.AssetChecksDefinition:
+    """`judge_on_time` as a check of the feature log's asset; the sensor says the same between two runs, and when there are none."""
+
+    @dg.asset_check(asset=LOG_KEY, name=ON_TIME, description="the windows of the feature log are judged as they settle")
+    def judged_on_time() -> dg.AssetCheckResult:
+        return _result(judge_on_time(store))
+
+    return judged_on_time
 
 
 def health_sensor(store: Store) -> dg.SensorDefinition:

@@ -17,11 +17,10 @@ from penstock.orchestration.assets import online_key, owner_of
 from penstock.quality.findings import SAME
 from penstock.quality.log_replay import Example
 from penstock.quality.skew import Level, SkewCheck
-from penstock.quality.skew_log import HOUR, SkewEntry, on_time
+from penstock.quality.skew_log import HOUR, SkewEntry
 from penstock.store import Store
 
 SKEW_JOB = "skew"
-ON_TIME = "judged_on_time"
 LOG_KEY = dg.AssetKey(["feature_log"])
 _POOL = "skew"  # beside the runs that compute: what is served now does not wait for a backfill
 _SHOWN = 10
@@ -71,9 +70,10 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
         )
         entries = store.judge_due_skew()
         context.log.info(f"{len({(e.since, e.until) for e in entries})} window(s) judged")
+        judged = store.skew(since=store.clock.now() - _REMEMBERED)
         for view in views:
-            judged = store.skew(view, since=store.clock.now() - _REMEMBERED)
-            newest = max(judged, key=lambda entry: (entry.until - entry.since == HOUR, entry.until), default=None)
+            mine = [entry for entry in judged if (entry.view, entry.version) == (view.name, view.version)]
+            newest = max(mine, key=lambda entry: (entry.until - entry.since == HOUR, entry.until), default=None)
             yield dg.MaterializeResult(skew_key(view), metadata={} if newest is None else entry_metadata(newest))
             for name in BUDGETS:
                 yield check_result(view, name, newest)
@@ -91,10 +91,18 @@ def check_result(view: FeatureView, name: str, entry: SkewEntry | None) -> dg.As
         metadata |= {"since": dg.MetadataValue.timestamp(entry.since), "until": dg.MetadataValue.timestamp(entry.until)}
         if found.level is not Level.PASSED and entry.examples:
             metadata["examples"] = dg.MetadataValue.md(examples_table(entry.examples))
-    severity = dg.AssetCheckSeverity.ERROR if found.level is Level.CRITICAL else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
-        asset_key=skew_key(view), check_name=name, passed=found.level is Level.PASSED, severity=severity, metadata=metadata
+        asset_key=skew_key(view),
+        check_name=name,
+        passed=found.level is Level.PASSED,
+        severity=severity_of(found.level),
+        metadata=metadata,
     )
+
+
+def severity_of(level: Level) -> dg.AssetCheckSeverity:
+    """How Dagster shows a level that has not passed."""
+    return dg.AssetCheckSeverity.ERROR if level is Level.CRITICAL else dg.AssetCheckSeverity.WARN
 
 
 def entry_metadata(entry: SkewEntry) -> dict[str, Any]:
@@ -126,32 +134,6 @@ def examples_table(examples: Sequence[Example]) -> str:
         for one in examples[:_SHOWN]
     ]
     return "\n".join(["| at (UTC) | key | finding | served and lake's |", "|---|---|---|---|", *rows])
-
-
-def judge_on_time(store: Store) -> dg.AssetCheckEvaluation:
-    """Whether the windows of the log are judged as they settle: nothing else would tell that the judge is gone."""
-    entries = store.skew(since=store.clock.now() - _REMEMBERED)
-    level = on_time(entries, store.clock.now())
-    last = max((entry.until for entry in entries), default=None)
-    return dg.AssetCheckEvaluation(
-        asset_key=LOG_KEY,
-        check_name=ON_TIME,
-        passed=level is Level.PASSED,
-        severity=dg.AssetCheckSeverity.ERROR if level is Level.CRITICAL else dg.AssetCheckSeverity.WARN,
-        metadata={"level": str(level), "judged_until": "nothing yet" if last is None else dg.MetadataValue.timestamp(last)},
-        blocking=False,
-    )
-
-
-def on_time_check(store: Store) -> dg.AssetChecksDefinition:
-    """`judge_on_time` as a check; the sensor `health` says the same between two runs, and when there are none."""
-
-    @dg.asset_check(asset=LOG_KEY, name=ON_TIME, description="the windows of the feature log are judged as they settle")
-    def judged_on_time() -> dg.AssetCheckResult:
-        found = judge_on_time(store)
-        return dg.AssetCheckResult(passed=found.passed, severity=found.severity, metadata=found.metadata)
-
-    return judged_on_time
 
 
 def _words(of: Any) -> str:

@@ -74,13 +74,6 @@ def distances(reference: ColumnStatistics, seen: ColumnStatistics, dtype: str) -
     return found
 
 
-def largest(found: list[Distance]) -> Size:
-    """The size that stands for all."""
-    order = (Size.LARGE, Size.NOTABLE, Size.INSUFFICIENT_DATA, Size.NONE)
-    sizes = {one.size for one in found}
-    return next((size for size in order if size in sizes), Size.INSUFFICIENT_DATA)
-
-
 def _sized(name: str, value: float, notable: float, large: float, *, real: bool) -> Distance:
     size = Size.LARGE if value >= large else Size.NOTABLE if value >= notable else Size.NONE
     return Distance(name, value, size if real else Size.NONE)

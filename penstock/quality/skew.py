@@ -68,6 +68,11 @@ class SkewCheck:
     rows: int
     said: str
 
+    @property
+    def verdict(self) -> str:
+        """The level for people, with how many rows are bad, if any is."""
+        return self.level.replace("_", " ") + (f" ({self.bad:,})" if self.bad else "")
+
 
 _COUNTS: Mapping[str, tuple[str, Callable[[ViewReplay], int]]] = {
     "fidelity": ("hold a value that the lake does not have", lambda seen: _of(seen, Finding.VALUE, Finding.TYPE)),

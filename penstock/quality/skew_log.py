@@ -168,6 +168,11 @@ def skew_entries(lake: Lake, view: FeatureView | None = None, since: datetime | 
     return sorted(newest.values(), key=lambda e: (e.until, e.view, e.version, e.generation, e.since))
 
 
+def newest_windows(entries: Iterable[SkewEntry]) -> list[SkewEntry]:
+    """Of each fill of a view and each length of window the last, of entries in order of time."""
+    return list({(e.view, e.version, e.generation, e.until - e.since): e for e in entries}.values())
+
+
 def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
     """How much of what gateways counted as within the sample is in the log.
 

@@ -1,15 +1,14 @@
 """What windows of the feature log came to, as a page: which features differed when, how late rows were, and examples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
 
 from penstock.contract.skew import BUDGETS
 from penstock.quality.findings import SAME, Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.skew import ENOUGH, Level
-from penstock.quality.skew_log import HOUR, SkewEntry
+from penstock.quality.skew_log import HOUR, SkewEntry, newest_windows
 from penstock.report.charts import heat, lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
 
@@ -42,25 +41,20 @@ def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str) -> str:
         ),
         Heading("How it is now"),
         Text("The newest window of an hour, and the newest of a day."),
-        Table(["feature view", "window (UTC)", "rows", "different", *BUDGETS], [_verdicts(entry) for entry in _newest(entries)], left=(1,)),
+        Table(
+            ["feature view", "window (UTC)", "rows", "different", *BUDGETS],
+            [_verdicts(entry) for entry in newest_windows(entries)],
+            left=(1,),
+        ),
     ]
     for _, of_view in groupby(entries, key=lambda entry: (entry.view, entry.version, entry.generation)):
         parts += _of_view(list(of_view))
     return page(title, subtitle, parts)
 
 
-def _newest(entries: Iterable[SkewEntry]) -> list[SkewEntry]:
-    newest: dict[Any, SkewEntry] = {}
-    for entry in entries:
-        newest[entry.view, entry.version, entry.generation, entry.until - entry.since] = entry
-    return list(newest.values())
-
-
 def _verdicts(entry: SkewEntry) -> list[str]:
     of = {check.name: check for check in entry.checks}
-    levels = [
-        f"{of[name].level.replace('_', ' ')}{f' ({of[name].bad:,})' if of[name].bad else ''}" if name in of else "-" for name in BUDGETS
-    ]
+    levels = [of[name].verdict if name in of else "-" for name in BUDGETS]
     return [f"{entry.view}@{entry.version}", _window(entry), f"{entry.rows:,}", f"{entry.changes:,}", *levels]
 
 

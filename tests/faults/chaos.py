@@ -155,7 +155,8 @@ class Chaos(Instance):
 
     def _kill_run(self) -> str:
         # While it waits for a publishing run, computing runs commit what is to be published.
-        wants_publishing = (self.kills[-1:] != [] and not self.kills[-1].startswith("publishing")) or random.random() < 0.4
+        last = self.kills[-1] if self.kills else "publishing"
+        wants_publishing = not last.startswith("publishing") or random.random() < 0.4
         while True:
             runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
             wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]

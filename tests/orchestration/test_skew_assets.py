@@ -14,7 +14,8 @@ from penstock.config import AlertSettings, FeatureLogSettings, LakeSettings, Set
 from penstock.contract import FeatureService
 from penstock.contract.skew import BUDGETS
 from penstock.orchestration.alerts import alert_sensor, failed_runs
-from penstock.orchestration.skew import LOG_KEY, ON_TIME, examples_table, judge_on_time, skew_assets, skew_key
+from penstock.orchestration.health import ON_TIME, judge_on_time
+from penstock.orchestration.skew import LOG_KEY, examples_table, skew_assets, skew_key
 from penstock.quality.alerts import alert_events, open_alerts
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import chdtri
 
 from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
-from penstock.quality.distributions import _CHI2, ENOUGH, Size, distances, largest
+from penstock.quality.distributions import _CHI2, ENOUGH, Distance, Size, distances
 
 Rows = Callable[[np.random.Generator, int], Any]
 SHAPES: dict[str, Rows] = {
@@ -32,6 +32,13 @@ def of(values: Any) -> ColumnStatistics:
 
 def with_nulls(values: Any, share: float, r: np.random.Generator) -> pa.Array:
     return pa.array(values, mask=r.random(len(values)) < share)
+
+
+def largest(found: list[Distance]) -> Size:
+    """The size that stands for all."""
+    order = (Size.LARGE, Size.NOTABLE, Size.INSUFFICIENT_DATA, Size.NONE)
+    sizes = {one.size for one in found}
+    return next((size for size in order if size in sizes), Size.INSUFFICIENT_DATA)
 
 
 def sizes(reference: Any, seen: Any, dtype: str = "float64") -> dict[str, Size]:

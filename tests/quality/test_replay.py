@@ -18,18 +18,16 @@ from penstock.online.cassandra import CassandraStore
 from penstock.online.store import Held, Slot
 from penstock.quality.findings import Finding
 from penstock.quality.replay import Replay, replay
-from tests.served import HOUR, TODAY, Served, served_orders
+from tests.served import HOUR, TODAY, Served
 from tests.world import MONDAY, World, view_of_orders
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def served(
-    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Served]:
-    with served_orders(spark, cassandra_settings, endpoint, tmp_path, request.node.name) as served:
-        yield served
+def served(served: Served) -> Iterator[Served]:
+    """And at the end the log says the same as the tokens."""
+    yield served
     served.require_the_log_to_say_the_same()
 
 

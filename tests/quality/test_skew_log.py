@@ -1,6 +1,5 @@
 """Windows of the feature log: each judged once, none passed over, and what was found kept."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -108,14 +107,6 @@ def test_rows_that_are_not_in_the_log_are_counted_by_what_gateways_said(tmp_path
     assert completeness(lake, NOON - 2 * HOUR, NOON - HOUR) == Completeness(0, 0)
     DeltaTable(lake.location(SERVED)).delete('"row" = 1')
     assert completeness(lake, *window) == Completeness(3, 1)
-
-
-@pytest.fixture
-def served(
-    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Served]:
-    with served_orders(spark, cassandra_settings, endpoint, tmp_path, request.node.name) as found:
-        yield found
 
 
 @pytest.mark.real
