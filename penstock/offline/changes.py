@@ -18,6 +18,7 @@ from deltalake.exceptions import DeltaError
 
 from penstock.clock import MICROSECOND
 from penstock.contract.source import Source
+from penstock.offline.arrow import plain
 from penstock.offline.lake import Lake, dataset_of_files, why_not_plain
 from penstock.offline.logs import append_rows, read_rows
 from penstock.offline.sources import location, table_name, version
@@ -170,8 +171,7 @@ def _changed(table: DeltaTable, source: Source, came: Sequence[Any], went: Seque
 
 def _fed(table: DeltaTable, source: Source) -> pa.Table:
     at = table.version()
-    rows = pa.table(table.load_cdf(starting_version=at, ending_version=at, columns=[*source.schema, "_change_type"]))
-    rows = rows.cast(pa.schema([pa.field(f.name, pa.string() if f.type == pa.string_view() else f.type) for f in rows.schema]))
+    rows = plain(pa.table(table.load_cdf(starting_version=at, ending_version=at, columns=[*source.schema, "_change_type"])))
     gone = pc.is_in(rows["_change_type"], pa.array(["delete", "update_preimage"]))
     return _with_times(source, rows.select(list(source.schema)), pc.if_else(gone, -1, 1))
 

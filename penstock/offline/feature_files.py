@@ -14,6 +14,7 @@ from pyarrow.fs import FileSystem
 
 from penstock.clock import EPOCH, MICROSECOND
 from penstock.errors import SourceError
+from penstock.offline.arrow import plain, plain_schema
 from penstock.offline.join_keys import Ints
 
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
@@ -191,7 +192,7 @@ class FeatureReader:
         return rows.take(pa.array(places - part.begins[of_group] + moved[np.searchsorted(wanted, of_group)]))
 
     def _schema(self, columns: Sequence[str]) -> pa.Schema:
-        schema = self._footer(self._listed[0]).schema.to_arrow_schema()
+        schema = plain_schema(self._footer(self._listed[0]).schema.to_arrow_schema())
         return pa.schema([schema.field(name) for name in columns])
 
     def _footer(self, file: FeatureFile) -> Any:
@@ -205,7 +206,7 @@ class FeatureReader:
     def _read(self, file: FeatureFile, metadata: Any, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
         try:
             with pq.ParquetFile(f"{self._root}/{file.path}", filesystem=self._files, metadata=metadata) as parquet:
-                return parquet.read_row_groups(list(groups), columns=list(columns), use_threads=False)
+                return plain(parquet.read_row_groups(list(groups), columns=list(columns), use_threads=False))
         except (OSError, pa.ArrowException) as error:
             raise self._unreadable(file, error) from None
 

@@ -17,6 +17,7 @@ from pyspark.sql.pandas.types import from_arrow_type, to_arrow_schema
 
 from penstock.dtypes import spark_type
 from penstock.errors import SpineError
+from penstock.offline.arrow import plain_type
 from penstock.offline.lake import dataset_of
 from penstock.point_in_time.view_join import ViewJoin
 
@@ -250,11 +251,7 @@ def _canonical(kind: pa.DataType) -> pa.DataType:
         return _canonical(kind.value_type)
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us") if kind.tz is None else _UTC
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    return kind
+    return plain_type(kind)
 
 
 def cast(rows: pa.Table, schema: pa.Schema) -> pa.Table:

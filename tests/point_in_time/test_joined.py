@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from penstock.contract import Feature, FeatureView
 from penstock.contract.service import select
@@ -319,3 +319,16 @@ def test_files_of_several_writers_need_not_agree_on_nulls_nor_on_which_type_of_t
     write_rows(lake, view, [{"name": "n0", "at": DAY, "amount": "late", "created": CREATED + HOUR}])
     assert compact(lake, view, before=DAY.date() + timedelta(days=1)).files == 2
     assert amounts(columnar(asked, [view]).to_arrow()) == ["late", *amounts(folded.to_arrow())[1:]]
+
+
+def test_rows_that_another_writer_updated_in_place_are_read(lake: Lake, columnar: Join) -> None:
+    view = a_view(keys={"name": "string"}, features=[Feature("amount", "string"), Feature("parts", "list[string]")])
+    write_rows(lake, view, [{"name": f"n{n}", "at": DAY + n * HOUR, "amount": str(n), "parts": [str(n), None]} for n in range(24)])
+    # delta-rs leaves views of strings behind.
+    DeltaTable(lake.location(feature_table(view))).update(updates={"amount": "'other'"}, predicate="name = 'n3'")
+    assert any(pa.string_view() in pq.read_schema(file).types for file in files_of(lake, view))
+    write_rows(lake, view, [{"name": "n30", "at": DAY + 30 * HOUR, "amount": "30", "parts": []}])
+    asked = spine(name=["n2", "n3", "n30"], at=[DAY + n * HOUR for n in (2, 3, 30)])
+    rows = columnar(asked, [view]).to_arrow()
+    assert amounts(rows) == ["2", "other", "30"]
+    assert amounts(rows, "spend__parts") == [["2", None], ["3", None], []]
