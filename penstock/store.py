@@ -48,13 +48,14 @@ from penstock.publication.verify import SAMPLE, Verified, verify
 from penstock.quality.drift import audit_and_profile
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
-from penstock.quality.skew_log import SkewEntry, bad_attempts, due_windows, judge_window, log_skew, skew_entries
+from penstock.quality.skew_log import DAY, SkewEntry, bad_attempts, due_windows, judge_window, log_skew, skew_entries
 from penstock.registry.marks import Mark, of_view
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
 from penstock.runtime.node_status import cassandra_endpoint
 from penstock.runtime.spark import spark_session
 from penstock.training_set.leakage import Leakage, leakage
+from penstock.training_set.reference import newest_references
 from penstock.training_set.sets import TrainingSets
 
 
@@ -317,7 +318,9 @@ class Store:
             views: of which; None: all.
             keep: whether what was found is kept in the lake.
         """
-        found = judge_window(self.lake, views or self.project.views, since, until, self._resources(), self.clock.now())
+        views = views or self.project.views
+        trained = newest_references(self.lake, views) if until - since >= DAY else {}
+        found = judge_window(self.lake, views, since, until, self._resources(), self.clock.now(), trained)
         if keep:
             self._invalidate_skewed(found)  # before they are kept: without a store the window is judged again
             log_skew(self.lake, found)

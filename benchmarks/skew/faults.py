@@ -1,11 +1,19 @@
-"""Faults of what is online and of the log: what each alters, and how it should be named.
+"""Kinds of faults: what each alters, on which side, and how it should be named.
 
-A fault is injected where it would happen: into rows of Cassandra, rows of the log, or the clock of a publisher that
-stopped. `expected` is the check that has to be critical, `named` the finding that has to be the most frequent.
+| where | what is altered |
+| --- | --- |
+| `value`, `other_key` | the features of rows: online in Cassandra, offline in the lake, or the same on both sides |
+| `time`, `bytes`, `schema`, `old`, `gone`, `extra` | rows of Cassandra |
+| `log` | rows of the feature log, lost after a gateway had counted them |
+| `late` | the clock of a publisher that stopped |
+
+`expected` is the check that has to be critical, `named` the finding that has to be the most frequent. What is altered in the same way on
+both sides is no skew: replay must be silent, and only distributions can see it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -16,6 +24,8 @@ Values = list[Any]
 Alter = Callable[[Values, int, np.random.Generator], Values]
 """Values of a row, the place of a feature in it, chance → other values."""
 
+ONLINE, OFFLINE, BOTH = "online", "offline", "both"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -23,10 +33,10 @@ class Fault:
 
     Args:
         name: which.
-        where: `value`, `old`, `other_key`, `gone`, `extra`, `schema`, `bytes`, `time`, `log`, `late`.
-        dtypes: of which features; empty: of any.
+        where: what is altered, see above.
         expected: the check that must be critical.
         named: the finding it must be named; None: it is no difference of values.
+        dtypes: features of which types it can alter; none: it is not of one feature.
         alter: what `value` does.
     """
 
@@ -36,6 +46,11 @@ class Fault:
     named: Finding | None
     dtypes: Sequence[str] = ()
     alter: Alter | None = None
+
+    @property
+    def sides(self) -> Sequence[str]:
+        """Where it can be."""
+        return (ONLINE, OFFLINE, BOTH) if self.where in ("value", "other_key") else (ONLINE,)
 
 
 def _of(change: Callable[[Any], Any]) -> Alter:
@@ -47,31 +62,43 @@ def _null(values: Values, place: int, _: np.random.Generator) -> Values:
 
 
 def _default(values: Values, place: int, _: np.random.Generator) -> Values:
-    return [(-1 if value is None or value != -1 else 0) if n == place else value for n, value in enumerate(values)]
+    return [type(value)(0) if n == place and value is not None else value for n, value in enumerate(values)]
 
 
 def _swapped(values: Values, place: int, _: np.random.Generator) -> Values:
-    other = next(
-        (n for n, value in enumerate(values) if n != place and type(value) is type(values[place]) and value != values[place]), place
-    )
-    found = list(values)
+    others = (n for n, value in enumerate(values) if n != place and type(value) is type(values[place]) and value != values[place])
+    other, found = next(others, place), list(values)
     found[place], found[other] = found[other], found[place]
     return found
 
 
-NUMBERS, FLOATS, WHOLE, TEXTS = ("int32", "int64", "float64"), ("float64",), ("int32", "int64"), ("string",)
+def _value(name: str, dtypes: Sequence[str], alter: Alter) -> Fault:
+    return Fault(name, "value", "fidelity", Finding.VALUE, dtypes, alter)
+
+
+DOUBLES, WHOLE, TEXTS, LISTS = ("float64",), ("int32", "int64"), ("string",), ("list[float64]",)
+FLOATS, NUMBERS = ("float64", "float32"), ("float64", "float32", "int32", "int64")
+ALL = (*NUMBERS, "bool", "string", "timestamp", *LISTS)
 
 FAULTS = (
-    Fault("another unit", "value", "fidelity", Finding.VALUE, FLOATS, _of(lambda x: x * 1_000 + 1)),
-    Fault("another sign", "value", "fidelity", Finding.VALUE, NUMBERS, _of(lambda x: -x - 1)),
-    Fault("rounded to whole numbers", "value", "fidelity", Finding.VALUE, FLOATS, _of(lambda x: float(round(x)))),
-    Fault("one event lost", "value", "fidelity", Finding.VALUE, WHOLE, _of(lambda x: x - 1)),
-    Fault("a millionth more", "value", "fidelity", Finding.VALUE, FLOATS, _of(lambda x: x * (1 + 1e-6) + 1e-9)),
-    Fault("a null", "value", "fidelity", Finding.VALUE, (), _null),
-    Fault("a default filled in", "value", "fidelity", Finding.VALUE, NUMBERS, _default),
-    Fault("text cut off", "value", "fidelity", Finding.VALUE, TEXTS, _of(lambda x: x[:-1])),
-    Fault("text of another category", "value", "fidelity", Finding.VALUE, TEXTS, _of(lambda x: "OTHER" if x != "OTHER" else "NONE")),
-    Fault("two features swapped", "value", "fidelity", Finding.VALUE, NUMBERS, _swapped),
+    _value("another unit", DOUBLES, _of(lambda x: x * 1_000 + 1)),
+    _value("another sign", ("float64", *WHOLE), _of(lambda x: -x - 1)),
+    _value("rounded to whole numbers", DOUBLES, _of(lambda x: float(round(x)))),
+    _value("clipped", WHOLE, _of(lambda x: min(x, 3))),
+    _value("one event lost", WHOLE, _of(lambda x: x - 1)),
+    _value("a millionth more", DOUBLES, _of(lambda x: x * (1 + 1e-6) + 1e-9)),
+    _value("half as much again", FLOATS, _of(lambda x: x * 1.5 + 1)),
+    _value("a null", ALL, _null),
+    _value("a default filled in", NUMBERS, _default),
+    _value("text cut off", TEXTS, _of(lambda x: x[:-1])),
+    _value("text of another category", TEXTS, _of(lambda x: "OTHER" if x != "OTHER" else "NONE")),
+    _value("a flag the other way", ("bool",), _of(lambda x: not x)),
+    _value("of another time zone", ("timestamp",), _of(lambda x: x + timedelta(hours=5))),
+    _value("cut to the second", ("timestamp",), _of(lambda x: x.replace(second=59))),
+    _value("an order reversed", LISTS, _of(lambda x: x[::-1])),
+    _value("one element of a list", LISTS, _of(lambda x: [x[0] + 1, *x[1:]])),
+    _value("a list cut off", LISTS, _of(lambda x: x[:-1])),
+    _value("two features swapped", ("int32", "float64"), _swapped),
     Fault("the value of another key", "other_key", "fidelity", Finding.VALUE),
     Fault("three hours later", "time", "fidelity", Finding.VALUE),
     Fault("bytes damaged", "bytes", "fidelity", Finding.VALUE),

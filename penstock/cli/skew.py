@@ -15,11 +15,14 @@ import penstock
 from penstock.cli.days import instant
 from penstock.cli.screen import err, out, print_whole
 from penstock.contract import FeatureView
-from penstock.contract.skew import BUDGETS
 from penstock.errors import SkewError
-from penstock.quality.skew import Level
+from penstock.offline.profiles import profiles_of
+from penstock.offline.statistics import Reference
+from penstock.quality.skew import CHECKS, Level
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry, newest_windows, on_time
 from penstock.quality.skew_report import skew_page
+from penstock.store import Store
+from penstock.training_set.reference import newest_references
 
 cli = typer.Typer(no_args_is_help=True, help="What was served beside what training is given for the same keys and times.")
 Views = Annotated[list[str] | None, typer.Argument(help="feature views, as `name` or `name@version`; default: all")]
@@ -83,11 +86,24 @@ def report(
     """Write what was found as one HTML file: which features differed when, how late rows were, examples."""
     store = penstock.open()
     now = store.clock.now()
-    entries = _of(store.project.views_named(views), store.skew(since=now - days * DAY))
+    wanted = store.project.views_named(views)
+    entries = _of(wanted, store.skew(since=now - days * DAY))
     if not entries:
         raise SkewError(f"nothing was judged in the last {days} day(s)", hint="the job `skew` in Dagster does so each hour")
-    to.write_text(skew_page(entries, "Served and trained", f"{store.settings.root.name}, {days} day(s) up to {now:%Y-%m-%d %H:%M} UTC"))
+    subtitle = f"{store.settings.root.name}, {days} day(s) up to {now:%Y-%m-%d %H:%M} UTC"
+    to.write_text(skew_page(entries, "Served and trained", subtitle, _beside(store, wanted, entries)))
     out.print(f"{len(entries)} window(s) of views: {to}", markup=False, soft_wrap=True)
+
+
+def _beside(store: Store, views: Sequence[FeatureView], entries: Sequence[SkewEntry]) -> dict[FeatureView, list[Reference]]:
+    """View → what it was last trained on, and the lake's rows of the newest day that was judged."""
+    trained, found = newest_references(store.lake, views), {}
+    for view in views:
+        days = {entry.since.date() for entry in entries if entry.served and (entry.view, entry.version) == (view.name, view.version)}
+        profiles = profiles_of(store.lake, view, {max(days)}) if days else {}
+        of_lake = [Reference(f"the lake's rows of {day}", profile.statistics) for day, profile in profiles.items()]
+        found[view] = [*([trained[view]] if view in trained else []), *of_lake]
+    return {view: beside for view, beside in found.items() if beside}
 
 
 def _of(views: Sequence[FeatureView], entries: list[SkewEntry]) -> list[SkewEntry]:
@@ -99,10 +115,10 @@ def _show(entries: list[SkewEntry], none: str) -> None:
     if not entries:
         out.print(none)
         return
-    table = Table("feature view", "window (UTC)", "rows", "different", *BUDGETS)
+    table = Table("feature view", "window (UTC)", "rows", "different", *CHECKS)
     for entry in entries:
         of = {check.name: check for check in entry.checks}
-        cells = [Text(of[name].verdict, _LOOKS[of[name].level]) if name in of else Text("-") for name in BUDGETS]
+        cells = [Text(of[name].verdict, _LOOKS[of[name].level]) if name in of else Text("-") for name in CHECKS]
         table.add_row(f"{entry.view}@{entry.version}", _window(entry.since, entry.until), f"{entry.rows:,}", f"{entry.changes:,}", *cells)
     print_whole(table)
 

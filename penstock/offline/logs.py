@@ -224,9 +224,10 @@ def copied_marks(lake: Lake, *, at: int | None = None) -> list[Mark]:
 
 
 def append_rows(lake: Lake, table: str, rows: pa.Table) -> None:
-    """Append rows to a log in one commit; a log of many small files is folded."""
+    """Append rows to a log in one commit; a log of many small files is folded. One that an earlier Penstock began gets the columns that
+    are new: null in its rows."""
     where = lake.prepare(table)
-    write_deltalake(where, rows, mode="append", configuration=RETENTION)
+    write_deltalake(where, rows, mode="append", schema_mode="merge", configuration=RETENTION)
     written = DeltaTable(where)
     if len(written.file_uris()) > _FILES:
         with suppress(CommitFailedError):  # another process is just doing so

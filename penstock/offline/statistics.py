@@ -9,9 +9,9 @@ Both are kept in base64 for later comparison with what is served: parts merge in
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import datasketches
 import msgspec
@@ -101,6 +101,18 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
             return None
         smallest = _hashes_in(self.distinct)
         return distinct_values(len(smallest), float(smallest[-1]) if len(smallest) else 0.0)
+
+
+class Reference(NamedTuple):
+    """What later values are compared with.
+
+    Args:
+        name: what it is, for people.
+        statistics: feature → what its values are like in it.
+    """
+
+    name: str
+    statistics: Mapping[str, ColumnStatistics]
 
 
 def statistics_of(rows: pa.Table, columns: Sequence[str], *, distinct: bool = True) -> dict[str, ColumnStatistics]:

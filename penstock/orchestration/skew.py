@@ -11,12 +11,11 @@ from typing import Any
 
 import dagster as dg
 
-from penstock.contract.skew import BUDGETS
 from penstock.contract.view import FeatureView
 from penstock.orchestration.assets import online_key, owner_of
 from penstock.quality.findings import SAME
 from penstock.quality.log_replay import Example
-from penstock.quality.skew import Level, SkewCheck
+from penstock.quality.skew import CHECKS, TRAINING, Level, SkewCheck
 from penstock.quality.skew_log import HOUR, SkewEntry
 from penstock.store import Store
 
@@ -32,6 +31,7 @@ _DESCRIBED = {
     "values": "of each feature, what was served is what training is given for the same key and time",
     "age": "what was served was within the view's freshness SLA",
     "log": "what was to be logged is in the log",
+    "training": "of a settled day: the values of each feature are like those in the newest training set that has them",
 }
 
 
@@ -60,7 +60,7 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
         )
         for view in views
     ]
-    checks = [dg.AssetCheckSpec(name, asset=skew_key(view), description=_DESCRIBED[name]) for view in views for name in BUDGETS]
+    checks = [dg.AssetCheckSpec(name, asset=skew_key(view), description=_DESCRIBED[name]) for view in views for name in CHECKS]
 
     @dg.multi_asset(name="judge_skew", specs=[log, *found], check_specs=checks, pool=_POOL)
     def judge(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -73,19 +73,26 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
         judged = store.skew(since=store.clock.now() - _REMEMBERED)
         for view in views:
             mine = [entry for entry in judged if (entry.view, entry.version) == (view.name, view.version)]
-            newest = max(mine, key=lambda entry: (entry.until - entry.since == HOUR, entry.until), default=None)
+            newest = _newest(mine)
             yield dg.MaterializeResult(skew_key(view), metadata={} if newest is None else entry_metadata(newest))
-            for name in BUDGETS:
-                yield check_result(view, name, newest)
+            for name in CHECKS:
+                yield check_result(view, name, _newest(mine, name))
 
     return judge
+
+
+def _newest(entries: Sequence[SkewEntry], check: str = "") -> SkewEntry | None:
+    """The last window of an hour, else of a day, of those that have a check."""
+    having = [entry for entry in entries if not check or any(one.name == check for one in entry.checks)]
+    return max(having, key=lambda entry: (entry.until - entry.since == HOUR, entry.until), default=None)
 
 
 def check_result(view: FeatureView, name: str, entry: SkewEntry | None) -> dg.AssetCheckResult:
     """One check of a view as its newest window came to it; without a window it has not passed."""
     found = None if entry is None else next((check for check in entry.checks if check.name == name), None)
     if entry is None or found is None:
-        found = SkewCheck(name, Level.INSUFFICIENT_DATA, 0, 0, f"{view.ref}: no window of the feature log was judged")
+        nothing = "no settled day was compared with a training set" if name == TRAINING else "no window of the feature log was judged"
+        found = SkewCheck(name, Level.INSUFFICIENT_DATA, 0, 0, f"{view.ref}: {nothing}")
     metadata: dict[str, Any] = {"level": str(found.level), "said": found.said, "bad": found.bad, "rows": found.rows}
     if entry is not None:
         metadata |= {"since": dg.MetadataValue.timestamp(entry.since), "until": dg.MetadataValue.timestamp(entry.until)}

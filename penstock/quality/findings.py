@@ -47,9 +47,9 @@ class Finding(StrEnum):
     MISSING = "missing"
     """Nothing was found for the key, and the lake has a value that was readable before."""
     EXTRA = "extra"
-    """A value was found, and of the lake's rows readable then none counts."""
+    """A value was found, and of the lake's rows readable then none counts, or the key has no row at all."""
     VALUE = "value"
-    """No row of the key has these bytes: the stored value, or the lake's row, is not what it was."""
+    """The key has rows, and none with these bytes: the stored value, or the lake's row, is not what it was."""
     TYPE = "type"
     """What is stored is of other features, or of another type, than the view's."""
     FAILED = "failed"
@@ -178,7 +178,7 @@ class Judge:
             within = self.within_ttl(expected)
             return Finding.EQUAL if within == (outcome is not Outcome.EXPIRED) else Finding.VALUE
         if not any(held[2] in self._checksums(row) for row in rows if (to_micros(row.event_time), row.attempt) == held[:2]):
-            return Finding.VALUE
+            return Finding.VALUE if rows else Finding.EXTRA
         for times, finding in ((self._earlier, Finding.CACHED), (self._later, Finding.EARLY)):
             for at in times:
                 other = self.expected(rows, at)

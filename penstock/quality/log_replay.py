@@ -8,7 +8,7 @@ of a cache for as long as the view allows) is told by the judge, and counted apa
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,15 +22,16 @@ from deltalake.exceptions import TableNotFoundError
 
 from penstock.clock import from_micros
 from penstock.contract.view import FeatureView
-from penstock.dtypes import accepts, element, is_list
 from penstock.errors import InvalidEntity
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake, feature_table
+from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.online.codec import decode_key
 from penstock.point_in_time.joined import Resources, join
 from penstock.point_in_time.spine import TableRows
 from penstock.point_in_time.view_join import ViewJoin
 from penstock.quality.findings import SAME, Finding, Judge, Records, rows_of
+from penstock.quality.logged_values import Mask, differ, typed
 from penstock.quality.served_log import SERVED
 from penstock.registry.snapshot import view_entry
 from penstock.serving.judgement import Outcome
@@ -43,8 +44,6 @@ _ROW = "__row"
 _LAKE = "lake"
 _COMPARED = {Outcome.FRESH, Outcome.LATE, Outcome.ABSENT, Outcome.EXPIRED, Outcome.INVALIDATED}
 _AS_THEY_ARE = {Outcome.CORRUPT: Finding.VALUE, Outcome.FUTURE: Finding.VALUE, Outcome.UNKNOWN_SCHEMA: Finding.TYPE}
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class ViewReplay:
         attempts: attempt → how many rows were served of it, and how many of these hold what the lake does not have.
         judged: how many of the rows that differ were named one by one.
         examples: some of the rows that differ.
+        served: feature → what the values that were served are like; empty: it was not asked for.
     """
 
     view: str
@@ -99,9 +99,12 @@ class ViewReplay:
     judged: int
     attempts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     examples: Sequence[Example] = field(default=())
+    served: Mapping[str, ColumnStatistics] = field(default_factory=dict)
 
 
-def replay_log(lake: Lake, view: FeatureView, since: datetime, until: datetime, resources: Resources) -> list[ViewReplay]:
+def replay_log(
+    lake: Lake, view: FeatureView, since: datetime, until: datetime, resources: Resources, *, statistics: bool = False
+) -> list[ViewReplay]:
     """Compare what was logged of a view version in `[since, until)` with what the lake gives.
 
     Args:
@@ -109,6 +112,7 @@ def replay_log(lake: Lake, view: FeatureView, since: datetime, until: datetime, 
         view: the view version. Its features are compared by name; what was logged of a feature it no longer has is left out.
         since, until: in which stretch, by the time that values were judged at.
         resources: what the join may use.
+        statistics: whether to tell what the values that were served are like.
 
     Returns:
         One for each fill of the view version that was served; none where nothing is logged.
@@ -120,7 +124,7 @@ def replay_log(lake: Lake, view: FeatureView, since: datetime, until: datetime, 
     found = []
     for generation in sorted(pc.unique(logged["generation"]).to_pylist()):
         mine = logged.filter(pc.equal(logged["generation"], generation))
-        found.append(_Fill(lake, view, generation, version, mine, resources).replayed())
+        found.append(_Fill(lake, view, generation, version, mine, resources).replayed(statistics=statistics))
     return found
 
 
@@ -190,13 +194,13 @@ class _Fill:
         joined = join(self._lake, TableRows(spine), [of_view], resources).to_arrow()
         return joined.take(pc.sort_indices(joined[_ROW]))
 
-    def replayed(self) -> ViewReplay:
+    def replayed(self, *, statistics: bool) -> ViewReplay:
         n = self._logged.num_rows
         outcomes = np.array([str(outcome) for outcome in self._outcomes])
         comparable = np.isin(outcomes, [str(outcome) for outcome in _COMPARED])
         odd = np.isin(outcomes, [str(outcome) for outcome in _AS_THEY_ARE])
-        differing, has, wrong_type = self._by_feature()
-        elsewhere = _differ(self._logged["event_time"], self._joined[f"{_LAKE}__event_time"]) & (outcomes != str(Outcome.EXPIRED))
+        differing, has, wrong_type, served = self._by_feature(statistics=statistics)
+        elsewhere = differ(self._logged["event_time"], self._joined[f"{_LAKE}__event_time"]) & (outcomes != str(Outcome.EXPIRED))
         any_differs = np.logical_or.reduce([*differing.values(), elsewhere])
         suspects = np.flatnonzero(comparable & (any_differs | wrong_type))
         findings, benign, altered, examples = self._judge(suspects, differing, wrong_type)
@@ -220,28 +224,33 @@ class _Fill:
             judged=min(len(suspects), JUDGED),
             attempts=self._by_attempt(altered),
             examples=tuple(examples[:_EXAMPLES]),
+            served=served,
         )
 
-    def _by_feature(self) -> tuple[dict[str, Mask], dict[str, Mask], Mask]:
-        """Feature → which rows were served another value than the lake's, feature → which rows have it, and which rows hold a value
-        that is not of its type."""
+    def _by_feature(self, *, statistics: bool) -> tuple[dict[str, Mask], dict[str, Mask], Mask, dict[str, ColumnStatistics]]:
+        """Feature → which rows were served another value than the lake's, feature → which rows have it, which rows hold a value that is
+        not of its type, and feature → what its values are like."""
         n, dtypes = self._logged.num_rows, {feature.name: feature.dtype for feature in self._view.features}
         differing = {name: np.zeros(n, np.bool_) for name in dtypes}
         has = {name: np.zeros(n, np.bool_) for name in dtypes}
         wrong_type = np.zeros(n, np.bool_)
+        served: list[dict[str, ColumnStatistics]] = []
         for names, places in self._by_selection():
             texts = self._logged["values"].take(places).combine_chunks().dictionary_encode()
             rows, text_of = [msgspec.json.decode(text) for text in texts.dictionary.to_pylist()], texts.indices.to_numpy()
             for place, name in enumerate(names):
                 if name not in dtypes:
                     continue
-                values, is_wrong = _typed([row[place] for row in rows], dtypes[name])
+                values, is_wrong = typed([row[place] for row in rows], dtypes[name])
                 expected = self._joined[f"{_LAKE}__{name}"].take(places)
                 where = places.to_numpy()
                 has[name][where] = True
                 wrong_type[where] |= is_wrong[text_of]
-                differing[name][where] = _differ(values.take(texts.indices), expected) | is_wrong[text_of]
-        return differing, has, wrong_type
+                values = values.take(texts.indices)
+                differing[name][where] = differ(values, expected) | is_wrong[text_of]
+                if statistics:
+                    served.append(statistics_of(pa.table({name: values}), [name], distinct=False))
+        return differing, has, wrong_type, merged(served)
 
     def _by_selection(self) -> Iterator[tuple[list[str], pa.Array]]:
         """Which features were asked for, and in which rows: services take some of a view's each, under a name of their own."""
@@ -324,37 +333,3 @@ def _decoded(join_keys: Sequence[tuple[str, str]], key: bytes) -> tuple[Any, ...
         return decode_key(join_keys, key)
     except InvalidEntity:
         return (None,) * len(join_keys)  # of an entity as it was once: the lake has no such key
-
-
-def _typed(values: Sequence[Any], dtype: str) -> tuple[pa.Array, Mask]:
-    """Values out of JSON as a column of `dtype`, and which of them are of another type."""
-    read = _from_json(dtype)
-    found: list[Any] = []
-    wrong = np.zeros(len(values), np.bool_)
-    for place, value in enumerate(values):
-        try:
-            one = None if value is None else read(value)
-        except (ValueError, TypeError):
-            one, wrong[place] = None, True
-        if one is not None and not accepts(dtype, one):
-            one, wrong[place] = None, True
-        found.append(one)
-    return pa.array(found, arrow_type(dtype)), wrong
-
-
-def _from_json(dtype: str) -> Callable[[Any], Any]:
-    if is_list(dtype):
-        item = _from_json(element(dtype))
-        return lambda value: [None if one is None else item(one) for one in value]
-    return datetime.fromisoformat if dtype == "timestamp" else lambda value: value
-
-
-def _differ(one: Any, other: Any) -> Mask:
-    """Where two columns of one type differ. Two nulls are equal; NaN, which JSON has as null, is equal to both."""
-    one, other = (column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column for column in (one, other))
-    if pa.types.is_list(one.type):
-        return np.array([a != b for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)], np.bool_)
-    if pa.types.is_floating(one.type):
-        one, other = (pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column) for column in (one, other))
-    same = pc.or_(pc.fill_null(pc.equal(one, other), False), pc.and_(one.is_null(), other.is_null()))
-    return ~np.asarray(same.to_numpy(zero_copy_only=False), np.bool_)

@@ -22,6 +22,12 @@ from penstock.contract.skew import BUDGETS, Budget
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import ViewReplay
 
+TRAINING = "training"
+"""One more check, of settled days alone: what `beside_training` says of the view's features."""
+
+CHECKS = (*BUDGETS, TRAINING)
+"""All checks there may be of a window, in the order they are shown in."""
+
 ENOUGH = 459
 """Different rows of a table that must have been served before their being right says something of the others."""
 

@@ -5,8 +5,9 @@
 A window is judged once its log is in the lake. An hour is soon told; a day, of more rows, tells what is too rare for an hour.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from penstock.contract.skew import Budget
 from penstock.contract.view import FeatureView
 from penstock.offline.lake import Lake
 from penstock.offline.logs import append_rows, read_rows
+from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.online.ledger import FIRST_GENERATION
 from penstock.point_in_time.joined import Resources
+from penstock.quality.beside_training import training_check
 from penstock.quality.log_replay import Example, ViewReplay, replay_log
 from penstock.quality.served_log import COUNTS, SERVED
 from penstock.quality.skew import A_RATE, Completeness, Level, SkewCheck, skew_checks, worst
@@ -45,7 +48,7 @@ _SCHEMA = pa.schema(
         ("changes", pa.int64()),
         ("unserved", pa.int64()),
         ("late", pa.int64()),
-        *((name, pa.string()) for name in ("findings", "differing", "compared", "attempts", "checks", "examples")),
+        *((name, pa.string()) for name in ("findings", "differing", "compared", "attempts", "checks", "examples", "served")),
     ]
 )
 
@@ -57,7 +60,8 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
         since, until: the window, by the time that values were judged at.
         judged_at: when.
         view, version, generation: which fill.
-        rows, changes, unserved, late, findings, differing, compared, attempts, examples: see `log_replay.ViewReplay`.
+        rows, changes, unserved, late, findings, differing, compared, attempts, examples, served: see `log_replay.ViewReplay`;
+            `served` of days alone.
         checks: what it came to.
     """
 
@@ -77,6 +81,7 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
     attempts: dict[int, tuple[int, int]]
     checks: list[SkewCheck]
     examples: list[Example]
+    served: dict[str, ColumnStatistics]
 
     @property
     def level(self) -> Level:
@@ -91,6 +96,7 @@ _JSON: dict[str, Any] = {
     "attempts": dict[int, tuple[int, int]],
     "checks": list[SkewCheck],
     "examples": list[Example],
+    "served": dict[str, ColumnStatistics],
 }
 
 
@@ -124,15 +130,28 @@ def on_time(judged: Iterable[SkewEntry], now: datetime) -> Level:
 
 
 def judge_window(
-    lake: Lake, views: Sequence[FeatureView], since: datetime, until: datetime, resources: Resources, now: datetime
+    lake: Lake,
+    views: Sequence[FeatureView],
+    since: datetime,
+    until: datetime,
+    resources: Resources,
+    now: datetime,
+    trained: Mapping[FeatureView, Reference] = MappingProxyType({}),
 ) -> list[SkewEntry]:
-    """What was served in `[since, until)`, judged view by view; a view of which nothing was served has an entry that says so."""
-    logged = completeness(lake, since, until)
-    return [
-        _entry(seen, view, since, until, logged, now)
-        for view in views
-        for seen in replay_log(lake, view, since, until, resources) or [_nothing(view)]
-    ]
+    """What was served in `[since, until)`, judged view by view; a view of which nothing was served has an entry that says so.
+
+    Args:
+        trained: view → the training set that it is compared with, where the window is of a day or more.
+    """
+    logged, is_day = completeness(lake, since, until), until - since >= DAY
+    found = []
+    for view in views:
+        for seen in replay_log(lake, view, since, until, resources, statistics=is_day) or [_nothing(view)]:
+            checks = skew_checks(seen, logged, view.skew.budgets)
+            if is_day and view in trained:
+                checks.append(training_check(view, trained[view], seen.served))
+            found.append(_entry(seen, view, since, until, checks, now))
+    return found
 
 
 def bad_attempts(entry: SkewEntry, budget: Budget) -> list[int]:
@@ -159,7 +178,7 @@ def skew_entries(lake: Lake, view: FeatureView | None = None, since: datetime | 
             **{
                 **row,
                 **{name: row[name].astimezone(UTC) for name in ("since", "until", "judged_at")},
-                **{name: msgspec.json.decode(row[name], type=kind) for name, kind in _JSON.items()},
+                **{name: msgspec.json.decode(row[name] or b"{}", type=kind) for name, kind in _JSON.items()},
             }
         )
         for row in read_rows(lake, SKEW, where)
@@ -195,7 +214,7 @@ def _of_days(since: datetime, until: datetime) -> Any:
     return (pc.field("event_date") >= pa.scalar(since.date())) & (pc.field("event_date") <= pa.scalar(until.date()))
 
 
-def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime, logged: Completeness, now: datetime) -> SkewEntry:
+def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime, checks: list[SkewCheck], now: datetime) -> SkewEntry:
     return SkewEntry(
         since=since,
         until=until,
@@ -211,8 +230,9 @@ def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime
         differing=dict(seen.differing),
         compared=dict(seen.compared),
         attempts=dict(seen.attempts),
-        checks=skew_checks(seen, logged, view.skew.budgets),
+        checks=checks,
         examples=list(seen.examples),
+        served=dict(seen.served),
     )
 
 

@@ -1,13 +1,16 @@
 """What windows of the feature log came to, as a page: which features differed when, how late rows were, and examples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
+from types import MappingProxyType
 
-from penstock.contract.skew import BUDGETS
+from penstock.contract.view import FeatureView
+from penstock.offline.statistics import Reference
+from penstock.quality.distribution_pictures import distribution_parts
 from penstock.quality.findings import SAME, Finding
 from penstock.quality.log_replay import Example
-from penstock.quality.skew import ENOUGH, Level
+from penstock.quality.skew import CHECKS, ENOUGH, Level
 from penstock.quality.skew_log import HOUR, SkewEntry, newest_windows
 from penstock.report.charts import heat, lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
@@ -16,13 +19,17 @@ _EXAMPLES = 20
 _FEATURES = 40  # a picture of more cannot be read; then those are shown that differed
 
 
-def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str) -> str:
+def skew_page(
+    entries: Sequence[SkewEntry], title: str, subtitle: str, beside: Mapping[FeatureView, Sequence[Reference]] = MappingProxyType({})
+) -> str:
     """The page as HTML.
 
     Args:
         entries: of some views, in any order.
         title, subtitle: above all.
+        beside: view → what its newest settled day, as it was served, is drawn beside; the first is what it is compared with.
     """
+    views = {(view.name, view.version): view for view in beside}
     entries = sorted(entries, key=lambda entry: (entry.view, entry.version, entry.generation, entry.until, entry.since))
     levels = [entry.level for entry in entries]
     parts: list[Part] = [
@@ -42,19 +49,24 @@ def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str) -> str:
         Heading("How it is now"),
         Text("The newest window of an hour, and the newest of a day."),
         Table(
-            ["feature view", "window (UTC)", "rows", "different", *BUDGETS],
+            ["feature view", "window (UTC)", "rows", "different", *CHECKS],
             [_verdicts(entry) for entry in newest_windows(entries)],
             left=(1,),
         ),
     ]
     for _, of_view in groupby(entries, key=lambda entry: (entry.view, entry.version, entry.generation)):
-        parts += _of_view(list(of_view))
+        windows = list(of_view)
+        parts += _of_view(windows)
+        view = views.get((windows[0].view, windows[0].version))
+        day = next((entry for entry in reversed(windows) if entry.served), None)
+        if view is not None and day is not None:
+            parts += distribution_parts(view, Reference(f"served on {day.since:%Y-%m-%d}", day.served), beside[view])
     return page(title, subtitle, parts)
 
 
 def _verdicts(entry: SkewEntry) -> list[str]:
     of = {check.name: check for check in entry.checks}
-    levels = [of[name].verdict if name in of else "-" for name in BUDGETS]
+    levels = [of[name].verdict if name in of else "-" for name in CHECKS]
     return [f"{entry.view}@{entry.version}", _window(entry), f"{entry.rows:,}", f"{entry.changes:,}", *levels]
 
 

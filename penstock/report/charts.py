@@ -1,12 +1,15 @@
 """Charts as SVG, drawn by matplotlib without a screen."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
+from itertools import cycle
 from typing import Any
 
 from penstock.errors import RuntimeSetupError
 
 COLORS = ("#b3261e", "#1f5fa8", "#2e7d32", "#8a5a00")
+_IN_A_ROW = 3
 
 
 def lines(
@@ -15,7 +18,7 @@ def lines(
     """Name → x and y values, a line each; with ticks, x grows linearly to the first above 0 and logarithmically from there."""
     figure, axes = _axes(title, 7.2, 3.0)
     for color, (name, (xs, ys)) in zip(COLORS, series.items(), strict=False):
-        axes.plot(xs, ys, label=name, color=color, linewidth=1.8)
+        axes.plot(xs, ys, label=name, color=color, linewidth=1.8, marker="o" if len(xs) == 1 else None)
     if ticks:
         axes.set_xscale("symlog", linthresh=min(tick for tick in ticks if tick > 0), linscale=0.5)
         highest = max((max(xs) for xs, _ in series.values() if len(xs)), default=0)
@@ -41,6 +44,44 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[float]], *, y: str
     axes.set_ylabel(y)
     axes.margins(y=0.15)
     axes.legend(frameon=False, ncols=len(series), loc="upper center", bbox_to_anchor=(0.5, -0.12))
+    return _svg(figure)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of several small charts: curves, or shares of groups side by side.
+
+    Args:
+        curves: name → x and y values.
+        groups, shares: names of groups, and name → a share for each.
+    """
+
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    groups: Sequence[str] = ()
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def panels(of: Mapping[str, Panel]) -> str:
+    """Title → a small chart, three in a row, under one legend: the same name has the same color in all."""
+    names = list(dict.fromkeys(name for panel in of.values() for name in (*panel.curves, *panel.shares)))
+    color = dict(zip(names, cycle(COLORS), strict=False))
+    rows = -(-len(of) // _IN_A_ROW)
+    figure, _ = _axes("", 11.0, 0.4 + 2.1 * rows)
+    figure.clear()
+    known = {}
+    for n, (title, panel) in enumerate(of.items()):
+        axes = figure.add_subplot(rows, _IN_A_ROW, n + 1)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.tick_params(labelsize=7)
+        for name, (xs, ys) in panel.curves.items():
+            (known[name],) = axes.plot(xs, ys, color=color[name], linewidth=1.5)
+        width = 0.8 / max(1, len(panel.shares))
+        for place, (name, shares) in enumerate(panel.shares.items()):
+            known[name] = axes.bar([k + place * width for k in range(len(shares))], shares, width * 0.92, color=color[name])
+        if panel.groups:
+            axes.set_xticks([k + 0.4 - width / 2 for k in range(len(panel.groups))], panel.groups, rotation=25, ha="right")
+    figure.legend([known[name] for name in names], names, frameon=False, ncols=len(names), loc="outside lower center", fontsize=8)
     return _svg(figure)
 
 

@@ -19,6 +19,7 @@ from penstock.orchestration.skew import LOG_KEY, examples_table, skew_assets, sk
 from penstock.quality.alerts import alert_events, open_alerts
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
+from penstock.quality.skew import CHECKS, TRAINING, Level, SkewCheck
 from penstock.quality.skew_log import HOUR, SkewEntry, log_skew
 from penstock.registry.project import Project
 from penstock.store import Store
@@ -52,7 +53,7 @@ def judge(store: Store) -> dict[str, tuple[bool, str, dict[str, Any]]]:
 
 def test_what_was_not_served_has_not_passed(store: Store) -> None:
     checks = judge(store)
-    assert set(checks) == set(BUDGETS)
+    assert set(checks) == set(CHECKS)
     for passed, severity, shown in checks.values():
         assert (passed, severity, shown["level"]) == (False, "WARN", "insufficient_data")
     assert [(one.since, one.until) for one in store.skew()] == [
@@ -74,9 +75,17 @@ def test_the_newest_hour_is_shown_with_what_is_bad_and_examples(store: Store) ->
         **dict.fromkeys(BUDGETS, (True, "WARN", "passed")),
         "values": (False, "ERROR", "critical"),
         "age": (False, "WARN", "warning"),
+        "training": (False, "WARN", "insufficient_data"),
     }
     assert "a\\|b" in checks["values"][2]["examples"]
     assert "examples" not in checks["fidelity"][2]
+
+
+def test_the_newest_day_is_shown_where_only_days_have_a_check(store: Store) -> None:
+    warned = SkewCheck(TRAINING, Level.WARNING, 1, 2, "otherwise")
+    log_skew(store.lake, [entry(MONDAY, timedelta(days=1), checks=[warned]), judged(MONDAY + 12 * HOUR, {"amount": 0})])
+    passed, severity, metadata = judge(store)[TRAINING]
+    assert (passed, severity, metadata["level"], metadata["said"]) == (False, "WARN", "warning", "otherwise")
 
 
 def test_a_pipe_in_a_key_does_not_break_the_table() -> None:

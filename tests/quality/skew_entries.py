@@ -28,6 +28,7 @@ def entry(until: datetime, length: timedelta = HOUR, **changes: Any) -> SkewEntr
         "attempts": {},
         "checks": [],
         "examples": [],
+        "served": {},
     }
     return SkewEntry(**{**settings, **changes})
 

@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from penstock.config import FeatureLogSettings, LakeSettings, Settings
 from penstock.contract import SkewPolicy
 from penstock.offline.lake import Lake
+from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.replay import replay
@@ -137,8 +138,13 @@ def test_an_hour_in_which_a_value_was_altered_says_so_and_the_one_before_does_no
     }
     (none,) = judge_window(world.lake, [world.view], MONDAY, MONDAY + HOUR, served.resources, now)
     assert (none.rows, none.level) == (0, Level.INSUFFICIENT_DATA)
-    log_skew(world.lake, [first, second, none])
-    assert skew_entries(world.lake, world.view) == [none, first, second]
+    assert (first.served, second.served) == ({}, {})
+    trained = {world.view: Reference("orders", {"amount": ColumnStatistics(rows=5_000)})}
+    (day,) = judge_window(world.lake, [world.view], MONDAY, MONDAY + DAY, served.resources, now, trained)
+    assert (day.served["amount"].rows, day.served["amount"].high) == (20, 12.5)
+    assert (day.checks[-1].name, day.checks[-1].level) == ("training", Level.INSUFFICIENT_DATA)
+    log_skew(world.lake, [first, second, none, day])
+    assert skew_entries(world.lake, world.view) == [none, first, second, day]
     assert due_windows(skew_entries(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
 
 

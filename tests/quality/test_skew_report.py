@@ -3,13 +3,17 @@
 from html.parser import HTMLParser
 
 import msgspec
+import numpy as np
+import pyarrow as pa
 
+from penstock.contract import Feature
+from penstock.offline.statistics import Reference, statistics_of
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry
 from penstock.quality.skew_report import skew_page
 from tests.quality.skew_entries import entry, judged
-from tests.world import MONDAY
+from tests.world import MONDAY, view_of_orders
 
 
 class Texts(HTMLParser):
@@ -45,6 +49,19 @@ def test_of_many_features_those_are_shown_that_differed() -> None:
     texts = Texts(skew_page(windows(100), "Served and trained", "shop")).all
     assert [text for text in texts if text.startswith("feature_") and "=" not in text] == ["feature_0"]
     assert "99 of 100 features were never another than training is given." in texts
+
+
+def test_distributions_are_drawn_where_a_day_can_be_compared() -> None:
+    view = view_of_orders(features=[Feature("amount", "float64"), Feature("shop", "string"), Feature("basket", "list[int64]")])
+    chance = np.random.default_rng(1)
+    rows = {"amount": chance.gamma(4.0, 5.0, 2_000), "shop": chance.choice(["<b>", "south"], 2_000), "basket": [[1]] * 2_000}
+    statistics = statistics_of(pa.table(rows), list(rows))
+    entries = [entry(MONDAY + DAY, DAY, served=statistics, rows=2_000, differing={"amount": 0}, compared={"amount": 2_000})]
+    page = skew_page(entries, "t", "s", {view: [Reference("orders of 2026-02-01", statistics)]})
+    assert page.count("<svg") == skew_page(entries, "t", "s").count("<svg") + 1
+    assert {"served on 2026-03-02", "orders of 2026-02-01", "amount", "shop", "<b>"} <= set(Texts(page).all)
+    assert "basket" not in Texts(page).all
+    assert skew_page(entries, "t", "s", {view: [Reference("others", {})]}) == skew_page(entries, "t", "s")
 
 
 def test_what_users_wrote_is_text() -> None:

@@ -21,6 +21,7 @@ from penstock.point_in_time.spine import table_rows
 from penstock.registry.project import Project
 from penstock.training_set.manifest import Manifest
 from penstock.training_set.pins import pinned
+from penstock.training_set.reference import newest_references
 from penstock.training_set.sets import TrainingSets
 from tests.point_in_time.tables import CREATED, DAY, HOUR, a_view, publish_at, write_rows
 
@@ -289,6 +290,11 @@ def test_statistics_are_of_all_rows(shop: Sets) -> None:
     assert about.mean == pytest.approx(sum(amounts) / len(amounts))
     assert (about.low, about.high, about.distinct_values) == (min(amounts), max(amounts), len(set(amounts)))
     assert found["city__name"].distinct_values == 3
+    references = newest_references(shop.lake, [SPEND, a_view("never_trained_on")])
+    assert list(references) == [SPEND]
+    (name, statistics) = references[SPEND]
+    assert name == f"baskets of {NOW:%Y-%m-%d}"
+    assert statistics == {"amount": about}
 
 
 def test_the_manifest_says_what_mode_event_would_have_given(tmp_path: Path) -> None:
