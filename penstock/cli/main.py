@@ -19,6 +19,7 @@ COMMANDS = (
     "dev",
     "doctor",
     "status",
+    "freshness",
     "ingest",
     "backfill",
     "repair",

@@ -41,12 +41,15 @@ def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowF
         An instant from just before the partition's start (no row of it can be computed) to its end.
     """
     start, end = start_of(partition), start_of(partition) + DAY
-    known_by = now  # up to which available time all inputs are in
+    return max(start - MICROSECOND, min(end, known_by(view, partition, inputs, now) - view.delay))
+
+
+def known_by(view: FeatureView, partition: date, inputs: Mapping[str, HowFar], now: datetime) -> datetime:
+    """Up to which available time all inputs of `partition` are in; see `complete_until`, which is the view's delay before it."""
+    start, end = start_of(partition), start_of(partition) + DAY
     # A function may use what happened after a row's event time, if it was available with the row; a window ends there.
     last = end + view.delay if view.compute is not None else end
-    for source in view.sources:
-        known_by = min(known_by, _limit_of(source, start - view.reach, last, inputs[source.name], now))
-    return max(start - MICROSECOND, min(end, known_by - view.delay))
+    return min([now, *(_limit_of(source, start - view.reach, last, inputs[source.name], now) for source in view.sources)])
 
 
 def spans(limits: Mapping[date, datetime]) -> list[tuple[datetime, datetime]]:

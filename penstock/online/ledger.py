@@ -1,6 +1,6 @@
 """The ledger: which attempt of which partition became readable online, and when."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 import msgspec
@@ -109,14 +109,23 @@ def complete_until_us(publications: Iterable[Publication]) -> int | None:
     """
     rows = list(publications)
     begun = min(rows, key=lambda row: (row.readable_at_us, row.partition), default=None)
+    return None if begun is None else reached_us({day: row.complete_until_us for day, row in latest(rows).items()}, begun.partition)
+
+
+def reached_us(until_us: Mapping[date, int], begun: date) -> int | None:
+    """Up to which event time there is no gap from the day `begun` on.
+
+    Args:
+        until_us: day → up to which event time it is complete.
+        begun: days before it are left out.
+    """
     reached: int | None = None
-    for partition, row in latest(rows).items():
-        if begun is not None and partition < begun.partition:
+    for day, until in sorted(until_us.items()):
+        if day < begun:
             continue
-        start = partition_end_us(partition) - DAY_US
-        if reached is not None and reached < start:
+        if reached is not None and reached < partition_end_us(day) - DAY_US:
             return reached
-        reached = row.complete_until_us
+        reached = until
     return reached
 
 

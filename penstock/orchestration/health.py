@@ -13,12 +13,14 @@ from typing import Any
 import dagster as dg
 
 from penstock.contract.view import FeatureView
+from penstock.errors import SourceError
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import attempts
+from penstock.offline.sources import how_far
 from penstock.orchestration.assets import feature_key, online_key
 from penstock.orchestration.skew import LOG_KEY, severity_of
 from penstock.publication.repair import RepairPlan
-from penstock.quality.freshness import computed_by_other_code, freshness
+from penstock.quality.freshness import computed_by_other_code, freshness, over_budget, stages
 from penstock.quality.skew import Level
 from penstock.quality.skew_log import SKEW, on_time
 from penstock.store import Store
@@ -78,12 +80,25 @@ def _result(evaluation: dg.AssetCheckEvaluation) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(passed=evaluation.passed, metadata=evaluation.metadata, severity=evaluation.severity)
 
 
+def _stages(store: Store, view: FeatureView) -> dict[str, Any]:
+    """How much of the view's age each stage makes, of what it is allowed; not each minute: a table of others is read to tell."""
+    now = store.clock.now()
+    try:
+        inputs = how_far(store.lake, view, now)
+    except SourceError as error:
+        return {"stages": f"cannot be told: {error.message}"}
+    found = stages(view, inputs, attempts(store.lake, feature_table(view)), store.ledger(view), None, now)
+    shown = {stage.name: f"{stage.lag} of {stage.budget}" if stage.budget else str(stage.lag) for stage in found if stage.lag is not None}
+    return {**shown, "delay": str(view.delay), "over_budget": ", ".join(over_budget(found)) or "none"}
+
+
 def health_checks(store: Store, view: FeatureView) -> list[dg.AssetChecksDefinition]:
     """The checks of a view that nothing waits for."""
 
     @dg.asset_check(asset=online_key(view), name=FRESHNESS, description="what is online is complete to within the view's freshness SLA")
     def fresh() -> dg.AssetCheckResult:
-        return _result(judge_freshness(store, view))
+        found = _result(judge_freshness(store, view))
+        return found._replace(metadata={**found.metadata, **_stages(store, view)})
 
     @dg.asset_check(asset=feature_key(view), name=CODE_VERSION, description="every day was computed by the code that is defined now")
     def code() -> dg.AssetCheckResult:

@@ -226,3 +226,12 @@ def test_ddl_is_all_that_a_project_needs_and_says_nothing_else(shop: Shop) -> No
         "CREATE KEYSPACE IF NOT EXISTS penstock",
         *[f"CREATE TABLE IF NOT EXISTS penstock.{table}" for table in tables],
     ]
+
+
+def test_without_anything_online_freshness_says_so_and_asks_no_gateway(shop: Shop) -> None:
+    code, said = shop.say("freshness")
+    assert code == 0
+    assert "nothing" in said
+    told = json.loads(shop.say("freshness", "--json", "--no-canary")[1])
+    (view,) = told["views"]
+    assert (view["view"], view["freshness"]["age"], view["served"], told["canaries"]) == ("spending@1", None, None, [])

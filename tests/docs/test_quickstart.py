@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,7 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
         assert {(one["state"], one["stale_by_code"]) for one in told["partitions"]} == {("published", False)}
         assert len(told["partitions"]) == 8
         assert "■■■■■■■■" in shop.penstock("status")
+        require_fresh(json.loads(shop.penstock("freshness", "--json")))
         assert shop.penstock("repair", "plan").strip() == "every computed partition is of the newest source rows"
     assert "c1" in shop.python(shop.look)
     query = "SELECT customer, event_time, amount AS label FROM {orders}"
@@ -132,6 +134,15 @@ def test_a_view_over_a_table_of_ones_own_is_served_previewed_and_trained_on(tmp_
     doctor = subprocess.run(penstock("doctor"), cwd=shop.folder, capture_output=True, text=True, check=False)
     assert "Cassandra" in doctor.stdout
     assert SECRET not in shown + doctor.stdout + doctor.stderr + repr(load_settings(shop.folder))
+
+
+def require_fresh(told: dict[str, Any]) -> None:
+    """The view is within its SLA, the stages are told, and a read through the gateway is what the lake has."""
+    assert told["problems"] == []
+    ((view,), (read,)) = told["views"], told["canaries"]
+    assert all(stage["lag"] is not None for stage in view["stages"])
+    assert set(read["complete_until"]) == {"spending@1"}
+    assert read["problems"] == []
 
 
 CORRECTION = """

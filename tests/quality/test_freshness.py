@@ -1,17 +1,18 @@
 """Freshness is judged on how far what is online is complete without a gap; code by what computed each day."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from penstock.clock import to_micros
+from penstock.contract import FreshnessSla
 from penstock.contract.fingerprint import transformation_fingerprint
 from penstock.offline.logs import AttemptEntry
 from penstock.online.ledger import Publication
-from penstock.quality.freshness import computed_by_other_code, freshness
+from penstock.quality.freshness import Stage, computed_by_other_code, freshness, over_budget, stages
 from tests.offline.test_watermark import ingested
-from tests.world import MONDAY, view_of_orders
+from tests.world import MONDAY, attempt_entry, view_of_orders
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 TODAY = MONDAY.date()
@@ -71,3 +72,46 @@ def test_days_computed_by_other_code_are_named() -> None:
     same = transformation_fingerprint(VIEW)
     assert computed_by_other_code(VIEW, [entry(TODAY - DAY, "older"), entry(TODAY, same)]) == [TODAY - DAY]
     assert computed_by_other_code(VIEW, [entry(TODAY, same)]) == []
+
+
+BUDGETED = view_of_orders(
+    delay=10 * MINUTE, freshness=FreshnessSla(total=2 * HOUR, ingest=20 * MINUTE, compute=30 * MINUTE, publish=10 * MINUTE)
+)
+
+
+def spent(read_until: datetime | None, now: datetime = NOON) -> list[Stage]:
+    """Sources are in up to 11:45, computed up to 10:55, online up to 10:50."""
+    inputs = ingested({TODAY - DAY: MONDAY + HOUR, TODAY: MONDAY + timedelta(hours=11, minutes=45)})
+    entries = [attempt_entry(TODAY, attempt=1, complete_until=MONDAY + timedelta(hours=10, minutes=55))]
+    return stages(BUDGETED, inputs, entries, online(today=MONDAY + timedelta(hours=10, minutes=50)), read_until, now)
+
+
+def test_the_age_is_what_the_stages_and_the_delay_add_up_to() -> None:
+    read_until = MONDAY + timedelta(hours=10, minutes=48)
+    found = spent(read_until)
+    assert {stage.name: stage.lag for stage in found} == {
+        "ingest": 15 * MINUTE, "compute": 40 * MINUTE, "publish": 5 * MINUTE, "read": 2 * MINUTE,
+    }  # fmt: skip
+    assert sum((stage.lag for stage in found if stage.lag is not None), BUDGETED.delay) == NOON - read_until
+
+
+def test_a_stage_over_its_budget_is_named_and_one_without_a_budget_never() -> None:
+    assert over_budget(spent(MONDAY)) == ["compute 0:40:00 of 0:30:00"]
+    assert over_budget(spent(None, NOON + HOUR)) == ["ingest 1:15:00 of 0:20:00", "compute 0:40:00 of 0:30:00"]
+
+
+def test_what_cannot_be_told_is_no_lag_and_what_is_ahead_is_none() -> None:
+    assert [stage.lag for stage in spent(None)][3] is None
+    assert spent(NOON)[3].lag == timedelta(0)
+    nothing = stages(BUDGETED, ingested({TODAY: NOON}), [], [], None, NOON)
+    assert [stage.lag for stage in nothing[1:]] == [None, None, None]
+
+
+def test_a_day_that_was_refused_is_a_gap_in_what_is_computed() -> None:
+    entries = [
+        attempt_entry(TODAY - 2 * DAY, attempt=1, complete_until=MONDAY - DAY),
+        attempt_entry(TODAY - DAY, attempt=1, state="quarantined", complete_until=MONDAY),
+        attempt_entry(TODAY, attempt=1, complete_until=NOON),
+    ]
+    inputs = ingested({TODAY - DAY: MONDAY + HOUR, TODAY: NOON})
+    assert stages(BUDGETED, inputs, entries, [], None, NOON)[1].lag == NOON - 10 * MINUTE - (MONDAY - DAY)

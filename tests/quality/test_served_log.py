@@ -1,6 +1,7 @@
 """The feature log in the lake: each logged row once, whoever brings it and however often."""
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from deltalake import DeltaTable
 from penstock.clock import to_micros
 from penstock.offline.lake import Lake
 from penstock.quality import served_log
-from penstock.quality.served_log import COUNTS, SERVED, Shipped, ship
+from penstock.quality.served_log import COUNTS, SERVED, Ages, Shipped, served_ages, ship
 from tests.serving.test_feature_log import answer, log
 from tests.serving.world import DELAYS, NOON, carrier_key
+from tests.world import view_of_orders
 
 
 def served(lake: Lake) -> list[dict[str, Any]]:
@@ -89,3 +91,17 @@ def test_segments_are_read_a_few_at_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_that_is_not_there_has_nothing_to_bring(tmp_path: Path) -> None:
     assert ship(Lake(str(tmp_path / "lake")), tmp_path / "none") == Shipped(segments=0, rows=0, dropped=0)
+
+
+def test_ages_are_those_of_the_rows_that_have_a_value(tmp_path: Path) -> None:
+    lake, folder, hour = Lake(str(tmp_path / "lake")), tmp_path / "log", timedelta(hours=1)
+    view = view_of_orders(name="delays", version=DELAYS.version)
+    assert served_ages(lake, view, NOON - hour, NOON + hour) is None
+    log(folder, answer("UA", "AA", "XX"))
+    ship(lake, folder)
+    event_times = [row["event_time"] for row in served(lake) if row["view"] == "delays"]
+    ages = sorted(NOON - at for at in event_times if at is not None)
+    assert len(ages) < len(event_times)
+    assert served_ages(lake, view, NOON - hour, NOON + hour) == Ages(len(ages), ages[len(ages) // 2], ages[-1])
+    assert served_ages(lake, view, NOON + hour, NOON + 2 * hour) is None
+    assert served_ages(lake, view_of_orders(name="others"), NOON - hour, NOON + hour) is None
