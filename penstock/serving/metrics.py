@@ -68,6 +68,13 @@ class GatewayMetrics:
             registry=to,
             multiprocess_mode="livemin",
         )
+        self._sla = Gauge(
+            "penstock_freshness_sla_seconds",
+            "The largest age that a served view version allows",
+            ["view"],
+            registry=to,
+            multiprocess_mode="livemax",
+        )
 
     def request(self, service: str, code: str, seconds: float) -> None:
         """Count an answered request; `service` must be a published one or UNKNOWN."""
@@ -100,6 +107,9 @@ class GatewayMetrics:
     def refreshed(self, state: ServingState, now_s: float) -> None:
         """Note a look at the control plane that succeeded."""
         self._refreshed.set(now_s)
+        for snapshot in state.snapshots.values():
+            for entry in snapshot.views:
+                self._sla.labels(entry.ref).set(entry.freshness.total_us / 1_000_000)
         for (view, version, _), watermark_us in sorted(state.complete_until_us.items()):  # the newest generation stays
             self._complete.labels(f"{view}@{version}").set(watermark_us / 1_000_000)
 

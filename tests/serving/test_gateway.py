@@ -377,6 +377,7 @@ def test_metrics_parse_and_their_labels_do_not_come_from_callers(tmp_path: Path)
         assert samples[("penstock_online_read_duration_seconds_count",)] == 2
         assert samples[("penstock_state_refreshed_timestamp_seconds",)] == NOON.timestamp()
         assert samples["penstock_complete_until_timestamp_seconds", ("view", "delays@1")] == NOON.timestamp()
+        assert samples["penstock_freshness_sla_seconds", ("view", "delays@1")] == 1800
         assert "invented" not in response.text
 
     serve(tmp_path, check)
