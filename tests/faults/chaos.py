@@ -142,8 +142,18 @@ class Chaos(Instance):
         self.begun["backfills that went through"] += process.returncode == 0
 
     def kill_something(self) -> None:
-        """Kill one thing, and note at which phase."""
-        what = random.choices(["run", "daemon", "node"], [0.84, 0.08, 0.08])[0]
+        """Kill one thing, and note at which phase: a run that computes, the daemon, the node or a run that ingests, a run that publishes,
+        and so on. While a publishing run is waited for, computing runs commit what is to be published."""
+        match len(self.kills) % 3:
+            case 0:
+                self.kills.append(self._kill_run("computing"))
+            case 1:
+                self._kill_beside()
+            case _:
+                self.kills.append(self._kill_run("publishing"))
+
+    def _kill_beside(self) -> None:
+        what = random.choices(["ingesting", "daemon", "node"], [0.4, 0.3, 0.3])[0]
         if what == "daemon":
             self.kills.append(f"daemon: {self._at_work()}")
             self._kill_daemon()
@@ -151,54 +161,52 @@ class Chaos(Instance):
             self.kills.append(f"node: {self._at_work()}")
             self._kill_node()
         else:
-            self.kills.append(self._kill_run())
+            self.kills.append(self._kill_run("ingesting"))
 
-    def _kill_run(self) -> str:
-        # While it waits for a publishing run, computing runs commit what is to be published.
-        last = self.kills[-1] if self.kills else "publishing"
-        wants_publishing = not last.startswith("publishing") or random.random() < 0.4
+    def _kill_run(self, doing: str) -> str:
         while True:
             runs = [run for run in self.unfinished() if run.status == dg.DagsterRunStatus.STARTED]
-            wanted = [run for run in runs if (run.job_name == "publish_online") == wants_publishing]
+            wanted = [run for run in runs if _doing(run) == doing]
             run = random.choice(wanted) if wanted else None
             pid = None if run is None else self.pid_now(run.run_id)
-            if run is None or pid is None:
+            if pid is None:
                 time.sleep(0.3)
                 continue
             try:
-                return self._kill_publishing(pid) if wants_publishing else self._kill_computing(run, pid)
+                killed = self._kill_publishing(pid) if doing == "publishing" else self._kill_soon(doing, pid)
             except psutil.NoSuchProcess:
                 continue
+            if killed is not None:
+                return killed
 
-    def _kill_computing(self, run: dg.DagsterRun, pid: int) -> str:
-        time.sleep(random.uniform(0, 15))
+    def _kill_soon(self, doing: str, pid: int) -> str | None:
+        time.sleep(random.uniform(0, 15 if doing == "computing" else 4))
         versions = {view.name: self.project.lake.version(feature_table(view)) for view in self.views}
         victim = Victim(pid)
         if not victim.alive:
-            return self._kill_run()
+            return None
         lived = victim.kill()
-        ingests = any(key.path[0] == "sources" for key in run.asset_selection or ())
         moved = sum(self.project.lake.version(feature_table(view)) != versions[view.name] for view in self.views)
-        what = "ingesting" if ingests else "computing"
-        return f"{what}: after {5 * round(lived / 5)} s{', with a commit' if moved else ''}"
+        return f"{doing}: after {5 * round(lived / 5)} s{', with a commit' if moved else ''}"
 
-    def _kill_publishing(self, pid: int) -> str:
-        """Kill it at once, or (four times in five) soon after the first value that it writes."""
+    def _kill_publishing(self, pid: int) -> str | None:
+        """Kill it at once, or (nine times in ten) soon after its first value, or its first ledger row where there is none."""
         victim = Victim(pid)
-        phase = with_store(self.connect, lambda store: self._wait_and_kill(store, victim, wait=random.random() < 0.8))
+        phase = with_store(self.connect, lambda store: self._wait_and_kill(store, victim, wait=random.random() < 0.9))
         if phase is None:
-            return self._kill_run()
+            return None
         self.between += phase.startswith("between")
         return f"publishing: {phase}"
 
     async def _wait_and_kill(self, store: OnlineStore, victim: Victim, *, wait: bool) -> str | None:
         await store.prepare([view.entity.name for view in self.views])
-        ledgers = [await store.publications(view.name, view.version) for view in self.views]
+        ledgers = await self._ledgers(store)
         before, written, until_s = await self._probe(store), False, None
         begun = time.monotonic()
         while victim.alive and time.monotonic() - begun < 60:
-            if not written and await self._probe(store) != before:
-                written, until_s = True, time.monotonic() + random.uniform(0, 1)
+            written = written or await self._probe(store) != before
+            if until_s is None and (written or await self._ledgers(store) != ledgers):
+                until_s = time.monotonic() + random.uniform(0, 1)
             if not wait or (until_s is not None and time.monotonic() > until_s):
                 break
             await asyncio.sleep(0.05)
@@ -207,12 +215,15 @@ class Chaos(Instance):
         victim.kill()
         written = written or await self._probe(store) != before
         intents = [await store.intent(view.name, view.version, 1) for view in self.views]
-        now = [await store.publications(view.name, view.version) for view in self.views]
+        now = await self._ledgers(store)
         open_ones = sum(bool(unfinished(intent, rows)) for intent, rows in zip(intents, now, strict=True))
         recorded = sum(a != b for a, b in zip(now, ledgers, strict=True))
         if written and open_ones:
             return f"between its first write and its last ledger row ({recorded} views recorded)"
         return "an intent, nothing written" if open_ones else "nothing begun" if not recorded else "recorded"
+
+    async def _ledgers(self, store: OnlineStore) -> list[Any]:
+        return [await store.publications(view.name, view.version) for view in self.views]
 
     async def _probe(self, store: OnlineStore) -> list[Any]:
         return [await read_values(store, view, keys) for view, keys in self._some_keys.items()]
@@ -300,6 +311,15 @@ def running_chaos(folder: Path) -> Iterator[Chaos]:
         finally:
             chaos.end_dagster()
             chaos.end_orphans()
+
+
+def _doing(run: dg.DagsterRun) -> str:
+    if run.job_name == "publish_online":
+        return "publishing"
+    kinds = {key.path[0] for key in run.asset_selection or ()}
+    if run.job_name in ("refresh", "repair") or "features" in kinds:
+        return "computing"
+    return "ingesting" if "sources" in kinds else "something else"
 
 
 def _today() -> date:
