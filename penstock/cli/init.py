@@ -15,7 +15,7 @@ from penstock.errors import ConfigError
 
 _TEMPLATES = Path(penstock.__file__).parent / "templates"
 _OF_FLIGHTS = ("feature_assets", "feature_functions", "jobs", "quality", "conf", "workspace.yaml")
-_OF_BOTH = ("conf/base.yaml", "conf/dagster.yaml", "workspace.yaml")
+_OF_BOTH = ("conf/base.yaml", "conf/dagster.yaml", "conf/alerts/penstock.rules.yml", "workspace.yaml")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _FIRST_DAY = timedelta(days=30)
 

@@ -18,6 +18,7 @@ COMMANDS = (
     "init",
     "dev",
     "doctor",
+    "check",
     "status",
     "freshness",
     "ingest",

@@ -4,6 +4,8 @@ import importlib
 import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from traceback import extract_tb
+from typing import Any
 
 from penstock.contract.function import module_of
 from penstock.contract.on_demand import OnDemandView
@@ -11,7 +13,7 @@ from penstock.contract.rules import require_unique
 from penstock.contract.service import FeatureService
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
-from penstock.errors import ContractError, RegistryError
+from penstock.errors import ContractError, PenstockError, RegistryError
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def load_project(package: str) -> Project:
 
     Raises:
         ContractError: a definition breaks a rule; the message names it.
-        RegistryError: there is no such package.
+        RegistryError: there is no such package, or a file of it cannot be imported; the message says where.
     """
     try:
         root = importlib.import_module(package)
@@ -121,7 +123,7 @@ def load_project(package: str) -> Project:
     views: list[FeatureView | OnDemandView] = []
     services: dict[int, FeatureService] = {}
     for info in sorted(pkgutil.iter_modules(root.__path__), key=lambda i: i.name):
-        module = importlib.import_module(f"{package}.{info.name}")
+        module = _imported(f"{package}.{info.name}", root.__path__[0])
         views += [v for v in [getattr(module, "VIEW", None), *getattr(module, "VIEWS", ())] if v is not None]
         services |= {id(value): value for value in vars(module).values() if isinstance(value, FeatureService)}
     return Project(
@@ -130,3 +132,22 @@ def load_project(package: str) -> Project:
         tuple(services.values()),
         tuple(view for view in views if isinstance(view, OnDemandView)),
     )
+
+
+def _imported(name: str, folder: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except PenstockError:
+        raise
+    except Exception as error:
+        raise RegistryError(
+            f"{_where(error, folder)}: {type(error).__name__}: {error}", hint="mend the definition; nothing was read"
+        ) from error
+
+
+def _where(error: Exception, folder: str) -> str:
+    """The innermost line of the project's own that raised an error, as `file, line n`."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}"
+    lines = [frame for frame in extract_tb(error.__traceback__) if frame.filename.startswith(folder)]
+    return f"{lines[-1].filename}, line {lines[-1].lineno}" if lines else folder

@@ -235,3 +235,18 @@ def test_without_anything_online_freshness_says_so_and_asks_no_gateway(shop: Sho
     told = json.loads(shop.say("freshness", "--json", "--no-canary")[1])
     (view,) = told["views"]
     assert (view["view"], view["freshness"]["age"], view["served"], told["canaries"]) == ("spending@1", None, None, [])
+
+
+def test_a_change_is_checked_and_reported_as_junit_and_markdown(shop: Shop) -> None:
+    code, said = shop.say("check", "--definitions-only", "--junit", "check.xml", "--markdown", "check.md")
+    assert code == 0
+    assert "definitions" in said
+    assert (shop.folder / "check.xml").read_text().count("<testcase") == said.count("│ definitions")
+    assert "| passed | definitions | compiled | 1 view(s), 1 service(s) |" in (shop.folder / "check.md").read_text()
+    view = shop.view.read_text()
+    shop.view.write_text(view.replace("ttl=", "tll="))
+    code, said = shop.say("check", "--definitions-only", "--junit", "check.xml")
+    shop.view.write_text(view)
+    assert code == 1
+    assert "tll" in said
+    assert 'failures="1"' in (shop.folder / "check.xml").read_text()
