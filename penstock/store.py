@@ -320,7 +320,7 @@ class Store:
         """
         views = views or self.project.views
         trained = newest_references(self.lake, views) if until - since >= DAY else {}
-        found = judge_window(self.lake, views, since, until, self._resources(), self.clock.now(), trained)
+        found = judge_window(self.lake, views, since, until, self._resources(), self.clock.now(), trained, self.project.services)
         if keep:
             self._invalidate_skewed(found)  # before they are kept: without a store the window is judged again
             log_skew(self.lake, found)
@@ -335,7 +335,7 @@ class Store:
         views = {(view.name, view.version): view for view in self.project.views if view.skew.invalidate}
         for entry in entries:
             view = views.get((entry.view, entry.version))
-            if view is None:
+            if view is None or entry.service:
                 continue
             for attempt in bad_attempts(entry, view.skew.budgets["values"]):
                 if all(mark.attempt != attempt for mark in self.marks(view)):

@@ -99,7 +99,7 @@ def _beside(store: Store, views: Sequence[FeatureView], entries: Sequence[SkewEn
     """View → what it was last trained on, and the lake's rows of the newest day that was judged."""
     trained, found = newest_references(store.lake, views), {}
     for view in views:
-        days = {entry.since.date() for entry in entries if entry.served and (entry.view, entry.version) == (view.name, view.version)}
+        days = {entry.since.date() for entry in entries if entry.served and entry.is_of(view)}
         profiles = profiles_of(store.lake, view, {max(days)}) if days else {}
         of_lake = [Reference(f"the lake's rows of {day}", profile.statistics) for day, profile in profiles.items()]
         found[view] = [*([trained[view]] if view in trained else []), *of_lake]
@@ -119,7 +119,7 @@ def _show(entries: list[SkewEntry], none: str) -> None:
     for entry in entries:
         of = {check.name: check for check in entry.checks}
         cells = [Text(of[name].verdict, _LOOKS[of[name].level]) if name in of else Text("-") for name in CHECKS]
-        table.add_row(f"{entry.view}@{entry.version}", _window(entry.since, entry.until), f"{entry.rows:,}", f"{entry.changes:,}", *cells)
+        table.add_row(entry.ref, _window(entry.since, entry.until), f"{entry.rows:,}", f"{entry.changes:,}", *cells)
     print_whole(table)
 
 

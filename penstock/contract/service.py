@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from penstock.contract.named_view import NamedView
 from penstock.contract.rules import require_name, require_unique
+from penstock.contract.skew import Budget, require_checks
 from penstock.contract.view import FeatureView
 from penstock.errors import ContractError
 
@@ -44,10 +45,12 @@ class FeatureService:
         on_demand: views computed at the request; what they take of other views is among the features wanted.
         owner: team or person to ask.
         description: one sentence for people.
+        budgets: check → from which share of the rows that it is served it warns and is critical, beside the budgets of its views: how far
+            this model's inputs may be from what it was trained on, and how old they may be.
 
     Raises:
-        ContractError: two views of one name, a feature its view does not have, a join key or request field of two types, or
-            an on-demand view whose inputs are not there.
+        ContractError: two views of one name, a feature its view does not have, a join key or request field of two types, an
+            on-demand view whose inputs are not there, or a budget of no check.
     """
 
     name: str
@@ -55,10 +58,12 @@ class FeatureService:
     on_demand: "Sequence[OnDemandView]" = field(default=(), kw_only=True)
     owner: str = field(kw_only=True)
     description: str = field(default="", kw_only=True)
+    budgets: Mapping[str, Budget] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         where = f"feature service '{self.name}'"
         require_name(self.name, "feature service")
+        require_checks(self.budgets, where)
         if not list(self.views):
             raise ContractError(f"{where}: no views")
         object.__setattr__(self, "_selection", select(self.views, where))

@@ -56,7 +56,16 @@ class SkewPolicy:
     hold_back: bool = False
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.budgets) - set(BUDGETS))
-        if unknown:
-            raise ContractError(f"skew: there is no check {', '.join(map(repr, unknown))}; they are {', '.join(BUDGETS)}")
+        require_checks(self.budgets, "skew")
         object.__setattr__(self, "budgets", MappingProxyType({**BUDGETS, **self.budgets}))
+
+
+def require_checks(budgets: Mapping[str, Budget], where: str) -> None:
+    """Nothing, if each is a budget of a check that there is.
+
+    Raises:
+        ContractError: there is no such check.
+    """
+    unknown = sorted(set(budgets) - set(BUDGETS))
+    if unknown:
+        raise ContractError(f"{where}: there is no check {', '.join(map(repr, unknown))}; they are {', '.join(BUDGETS)}")

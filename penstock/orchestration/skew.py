@@ -72,7 +72,7 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
         context.log.info(f"{len({(e.since, e.until) for e in entries})} window(s) judged")
         judged = store.skew(since=store.clock.now() - _REMEMBERED)
         for view in views:
-            mine = [entry for entry in judged if (entry.view, entry.version) == (view.name, view.version)]
+            mine = [entry for entry in judged if entry.is_of(view)]
             newest = _newest(mine)
             yield dg.MaterializeResult(skew_key(view), metadata={} if newest is None else entry_metadata(newest))
             for name in CHECKS:

@@ -136,8 +136,8 @@ def next_time(events: Sequence[AlertEvent], now: datetime) -> datetime:
 def skew_conditions(entries: Sequence[SkewEntry]) -> list[Condition]:
     """What windows of the feature log say that should be looked at, by view, check and length of the window."""
 
-    def what(entry: SkewEntry) -> tuple[str, int, int, timedelta]:
-        return entry.view, entry.version, entry.generation, entry.until - entry.since
+    def what(entry: SkewEntry) -> tuple[str, int, timedelta]:
+        return entry.ref, entry.generation, entry.until - entry.since
 
     found: dict[str, Condition] = {}
     for _, windows in groupby(sorted(entries, key=lambda entry: (what(entry), entry.until)), key=what):
@@ -145,9 +145,7 @@ def skew_conditions(entries: Sequence[SkewEntry]) -> list[Condition]:
         for entry in windows:
             for check in entry.checks:
                 if check.level is not Level.INSUFFICIENT_DATA:
-                    verdicts.setdefault(f"skew:{entry.view}@{entry.version}:{check.name}", []).append(
-                        (check.level, _said(entry, check.said))
-                    )
+                    verdicts.setdefault(f"skew:{entry.ref}:{check.name}", []).append((check.level, _said(entry, check.said)))
         for key, of in verdicts.items():
             condition = _condition(key, of)
             if condition is not None and (key not in found or _RANK[condition.level] > _RANK[found[key].level]):

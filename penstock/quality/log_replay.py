@@ -103,7 +103,7 @@ class ViewReplay:
 
 
 def replay_log(
-    lake: Lake, view: FeatureView, since: datetime, until: datetime, resources: Resources, *, statistics: bool = False
+    lake: Lake, view: FeatureView, since: datetime, until: datetime, resources: Resources, *, service: str = "", statistics: bool = False
 ) -> list[ViewReplay]:
     """Compare what was logged of a view version in `[since, until)` with what the lake gives.
 
@@ -112,12 +112,13 @@ def replay_log(
         view: the view version. Its features are compared by name; what was logged of a feature it no longer has is left out.
         since, until: in which stretch, by the time that values were judged at.
         resources: what the join may use.
+        service: of what this service was served; empty: of all.
         statistics: whether to tell what the values that were served are like.
 
     Returns:
         One for each fill of the view version that was served; none where nothing is logged.
     """
-    logged = _logged(lake, view, since, until)
+    logged = _logged(lake, view, since, until, service)
     version = lake.version(feature_table(view))
     if not logged.num_rows or version is None:
         return []
@@ -128,7 +129,7 @@ def replay_log(
     return found
 
 
-def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime) -> pa.Table:
+def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, service: str) -> pa.Table:
     names = [
         "at",
         "request_id",
@@ -154,6 +155,8 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime) -> 
         & pc.field("key").is_valid()
         & (pc.field("entity") == view.entity.name)
     )
+    if service:
+        where = where & (pc.field("service") == service)
     try:
         rows: pa.Table = lake.dataset(SERVED).to_table(columns=names, filter=where)
     except TableNotFoundError:

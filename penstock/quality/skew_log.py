@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.exceptions import TableNotFoundError
 
-from penstock.contract.skew import Budget
+from penstock.contract.service import FeatureService
+from penstock.contract.skew import BUDGETS, Budget
 from penstock.contract.view import FeatureView
 from penstock.offline.lake import Lake
 from penstock.offline.logs import append_rows, read_rows
@@ -48,6 +49,7 @@ _SCHEMA = pa.schema(
         ("changes", pa.int64()),
         ("unserved", pa.int64()),
         ("late", pa.int64()),
+        ("service", pa.string()),
         *((name, pa.string()) for name in ("findings", "differing", "compared", "attempts", "checks", "examples", "served")),
     ]
 )
@@ -60,6 +62,7 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
         since, until: the window, by the time that values were judged at.
         judged_at: when.
         view, version, generation: which fill.
+        service: of what this service was served alone, judged by its budgets; empty: of all that was served.
         rows, changes, unserved, late, findings, differing, compared, attempts, examples, served: see `log_replay.ViewReplay`;
             `served` of days alone.
         checks: what it came to.
@@ -82,6 +85,16 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[SkewCheck]
     examples: list[Example]
     served: dict[str, ColumnStatistics]
+    service: str = ""
+
+    @property
+    def ref(self) -> str:
+        """What was judged: a view as `name@version`, of a service alone after the service's name."""
+        return f"{self.service}/{self.view}@{self.version}" if self.service else f"{self.view}@{self.version}"
+
+    def is_of(self, view: FeatureView) -> bool:
+        """Whether it is of all that was served of a view."""
+        return (self.service, self.view, self.version) == ("", view.name, view.version)
 
     @property
     def level(self) -> Level:
@@ -137,10 +150,12 @@ def judge_window(
     resources: Resources,
     now: datetime,
     trained: Mapping[FeatureView, Reference] = MappingProxyType({}),
+    services: Sequence[FeatureService] = (),
 ) -> list[SkewEntry]:
     """What was served in `[since, until)`, judged view by view; a view of which nothing was served has an entry that says so.
 
     Args:
+        services: those that have budgets of their own are judged by them, too.
         trained: view → the training set that it is compared with, where the window is of a day or more.
     """
     logged, is_day = completeness(lake, since, until), until - since >= DAY
@@ -150,7 +165,13 @@ def judge_window(
             checks = skew_checks(seen, logged, view.skew.budgets)
             if is_day and view in trained:
                 checks.append(training_check(view, trained[view], seen.served))
-            found.append(_entry(seen, view, since, until, checks, now))
+            found.append(_entry(seen, view, (since, until), checks, now))
+    for service in services:
+        for view in dict.fromkeys(part.view for part in service.selection if service.budgets and part.view in views):
+            for seen in replay_log(lake, view, since, until, resources, service=service.name):
+                checks = skew_checks(seen, logged, {**BUDGETS, **service.budgets})
+                mine = [check for check in checks if check.name in service.budgets]
+                found.append(_entry(seen, view, (since, until), mine, now, service.name))
     return found
 
 
@@ -177,19 +198,20 @@ def skew_entries(lake: Lake, view: FeatureView | None = None, since: datetime | 
         SkewEntry(
             **{
                 **row,
+                "service": row["service"] or "",
                 **{name: row[name].astimezone(UTC) for name in ("since", "until", "judged_at")},
                 **{name: msgspec.json.decode(row[name] or b"{}", type=kind) for name, kind in _JSON.items()},
             }
         )
         for row in read_rows(lake, SKEW, where)
     ]
-    newest = {(e.since, e.until, e.view, e.version, e.generation): e for e in sorted(found, key=lambda e: e.judged_at)}
-    return sorted(newest.values(), key=lambda e: (e.until, e.view, e.version, e.generation, e.since))
+    newest = {(e.since, e.until, e.service, e.view, e.version, e.generation): e for e in sorted(found, key=lambda e: e.judged_at)}
+    return sorted(newest.values(), key=lambda e: (e.until, e.view, e.version, e.generation, e.service, e.since))
 
 
 def newest_windows(entries: Iterable[SkewEntry]) -> list[SkewEntry]:
     """Of each fill of a view and each length of window the last, of entries in order of time."""
-    return list({(e.view, e.version, e.generation, e.until - e.since): e for e in entries}.values())
+    return list({(e.ref, e.generation, e.until - e.since): e for e in entries}.values())
 
 
 def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
@@ -214,10 +236,12 @@ def _of_days(since: datetime, until: datetime) -> Any:
     return (pc.field("event_date") >= pa.scalar(since.date())) & (pc.field("event_date") <= pa.scalar(until.date()))
 
 
-def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime, checks: list[SkewCheck], now: datetime) -> SkewEntry:
+def _entry(
+    seen: ViewReplay, view: FeatureView, window: tuple[datetime, datetime], checks: list[SkewCheck], now: datetime, service: str = ""
+) -> SkewEntry:
     return SkewEntry(
-        since=since,
-        until=until,
+        since=window[0],
+        until=window[1],
         judged_at=now,
         view=view.name,
         version=view.version,
@@ -233,6 +257,7 @@ def _entry(seen: ViewReplay, view: FeatureView, since: datetime, until: datetime
         checks=checks,
         examples=list(seen.examples),
         served=dict(seen.served),
+        service=service,
     )
 
 

@@ -54,7 +54,8 @@ def skew_page(
             left=(1,),
         ),
     ]
-    for _, of_view in groupby(entries, key=lambda entry: (entry.view, entry.version, entry.generation)):
+    of_all = [entry for entry in entries if not entry.service]
+    for _, of_view in groupby(of_all, key=lambda entry: (entry.view, entry.version, entry.generation)):
         windows = list(of_view)
         parts += _of_view(windows)
         view = views.get((windows[0].view, windows[0].version))
@@ -67,7 +68,7 @@ def skew_page(
 def _verdicts(entry: SkewEntry) -> list[str]:
     of = {check.name: check for check in entry.checks}
     levels = [of[name].verdict if name in of else "-" for name in CHECKS]
-    return [f"{entry.view}@{entry.version}", _window(entry), f"{entry.rows:,}", f"{entry.changes:,}", *levels]
+    return [entry.ref, _window(entry), f"{entry.rows:,}", f"{entry.changes:,}", *levels]
 
 
 def _of_view(entries: Sequence[SkewEntry]) -> list[Part]:

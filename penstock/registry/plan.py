@@ -34,6 +34,8 @@ _MEANS = {
     "schema_id": _REFUSED,
     "ttl_us": "values expire at another age, online and in training",
     "consistency": "reads hear another number of replicas: at local_one they may give an older value after a node failed",
+    "skew.invalidate": "attempts that are served altered are taken back by themselves, or no longer",
+    "skew.hold_back": "days that are largely otherwise are refused, or no longer",
     "contract": "clients that pinned the old contract get ContractMismatch",
 }
 _MEANS_ON_DEMAND = {"fingerprint": "gateways serve it once they have this code; training sets made with the other are not made again"}

@@ -6,6 +6,7 @@ document's shape changes; a project without on-demand views has the document it 
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from penstock.clock import MICROSECOND
 from penstock.contract.fingerprint import digest, schema_id, transformation_fingerprint
 from penstock.contract.on_demand import OnDemandView
 from penstock.contract.service import FeatureService
+from penstock.contract.skew import BUDGETS, Budget, SkewPolicy
 from penstock.contract.view import FeatureView
 from penstock.contract.view_parts import Consistency, Feature
 from penstock.errors import RegistryError
@@ -67,6 +69,14 @@ class DegradationEntry(msgspec.Struct, frozen=True, kw_only=True):
     then: Literal["default", "drop", "fail"]
 
 
+class SkewPolicyEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What skew a view may have, where that is otherwise than by default: check → warning and critical share."""
+
+    budgets: dict[str, tuple[float, float]] = {}
+    invalidate: bool = False
+    hold_back: bool = False
+
+
 class ViewEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A view; what is as it is by default is left out, so that what is added later changes no fingerprint."""
 
@@ -86,6 +96,7 @@ class ViewEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str
     description: str
     consistency: Consistency = Consistency.LOCAL_QUORUM
+    skew: SkewPolicyEntry | None = None
 
     @property
     def ref(self) -> str:
@@ -132,6 +143,7 @@ class ServiceEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     description: str
     on_demand: list[tuple[str, int]] = []
     request: list[tuple[str, str]] = []
+    budgets: dict[str, tuple[float, float]] = {}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -282,7 +294,19 @@ def view_entry(view: FeatureView) -> ViewEntry:
         status=str(view.status),
         description=view.description,
         consistency=Consistency(view.consistency),
+        skew=_skew_entry(view.skew),
     )
+
+
+def _skew_entry(policy: SkewPolicy) -> SkewPolicyEntry | None:
+    """What of a policy is otherwise than by default; None: nothing."""
+    budgets = _budgets({check: budget for check, budget in policy.budgets.items() if budget != BUDGETS[check]})
+    found = SkewPolicyEntry(budgets=budgets, invalidate=policy.invalidate, hold_back=policy.hold_back)
+    return None if found == SkewPolicyEntry() else found
+
+
+def _budgets(budgets: Mapping[str, Budget]) -> dict[str, tuple[float, float]]:
+    return {check: (budget.warning, budget.critical) for check, budget in sorted(budgets.items())}
 
 
 def _feature_entry(feature: Feature, owner: str) -> FeatureEntry:
@@ -328,4 +352,5 @@ def _service_entry(service: FeatureService) -> ServiceEntry:
         description=service.description,
         on_demand=[(view.name, view.version) for view in service.on_demand],
         request=list(service.request.items()),
+        budgets=_budgets(service.budgets),
     )

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from penstock.contract import FeatureService, hours
-from penstock.errors import RegistryError
+from penstock.contract import Budget, FeatureService, SkewPolicy, hours
+from penstock.errors import ContractError, RegistryError
 from penstock.offline.lake import Lake
 from penstock.offline.registry_log import find_snapshot, log_snapshot, snapshots
 from penstock.registry.plan import diff
@@ -85,3 +85,26 @@ def test_a_view_that_chooses_no_consistency_is_described_as_before_there_was_a_c
     ((what, field, means),) = said(plain, one)
     assert (what, field) == ("feature view last_order@1", "consistency")
     assert "older value after a node failed" in means
+
+
+def test_what_skew_a_view_and_a_service_may_have_is_in_the_snapshot_where_it_is_not_the_default() -> None:
+    plain = snapshot()
+    assert b"skew" not in plain.to_json()
+    assert b"budgets" not in plain.to_json()
+    assert snapshot(skew=SkewPolicy()) == plain
+    strict = snapshot(skew=SkewPolicy(budgets={"age": Budget(0.1, 0.2)}, hold_back=True))
+    assert load_snapshot(strict.to_json()) == strict
+    assert said(plain, strict) == {("feature view last_order@1", "skew", "")}
+    stricter = snapshot(skew=SkewPolicy(budgets={"age": Budget(0.1, 0.2)}))
+    ((what, field, means),) = said(strict, stricter)
+    assert (what, field) == ("feature view last_order@1", "skew.hold_back")
+    assert "refused" in means
+    view = view_of_orders()
+    services = [FeatureService("orders", views=[view], owner="ml", budgets=budgets) for budgets in ({}, {"age": Budget(0.1, 0.2)})]
+    before, after = (compile_snapshot(Project("shop", (view,), (service,))) for service in services)
+    assert said(before, after) == {("feature service orders", "budgets", "")}
+
+
+def test_a_service_has_no_budget_of_a_check_that_there_is_not() -> None:
+    with pytest.raises(ContractError, match="feature service 'orders': there is no check 'fresh'; they are fidelity, staleness,"):
+        FeatureService("orders", views=[view_of_orders()], owner="ml", budgets={"fresh": Budget(0.1, 0.2)})
