@@ -2,10 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from benchmarks.skew.views import VIEWS
 from jobs.ingest import FETCH
 from penstock.clock import FixedClock, from_micros, to_micros
 from penstock.config import GatewaySettings, Settings
@@ -36,17 +35,18 @@ Key = tuple[Any, ...]
 
 
 class Flights:
-    """Four views of aircraft, all of whose keys are asked for.
+    """Views of aircraft, all of whose keys are asked for.
 
     Args:
         settings: of the lake, the node and the log.
         clock: stands still within a window.
+        views: which.
     """
 
-    def __init__(self, settings: Settings, clock: FixedClock) -> None:
-        services = tuple(FeatureService(view.name, views=[view], owner="bench") for view in VIEWS)
-        self.clock, self.settings = clock, settings
-        self.store = Store(settings, Project("flights", VIEWS, services), clock)
+    def __init__(self, settings: Settings, clock: FixedClock, views: Sequence[FeatureView]) -> None:
+        services = tuple(FeatureService(view.name, views=[view], owner="bench") for view in views)
+        self.clock, self.settings, self.views = clock, settings, tuple(views)
+        self.store = Store(settings, Project("flights", self.views, services), clock)
         self.planner = Planner()
         self.held: dict[FeatureView, dict[Key, bytes]] = {}
         """What each key holds while nothing is altered."""
@@ -55,28 +55,37 @@ class Flights:
         self._written: Counter[tuple[str, Key]] = Counter()
         self._asked = 0
 
-    def fill(self, days: int) -> None:
-        """Everything of these days computed and online."""
-        last = NOW.date()
-        first = last - (days - 1) * DAY
-        reach = max(view.reach for view in VIEWS) // DAY + 1
+    def fill(self, first: date, last: date) -> None:
+        """Everything of these days, as it is known now, computed and online."""
+        reach = max(view.reach for view in self.views) // DAY + 1
         for source in self.store.project.sources:
             self.store.ingest(source, days_between(first - reach * DAY, last), fetch=FETCH[source.name])
-        for view in VIEWS:
+        self._bring(first, last)
+
+    def refresh(self) -> None:
+        """What became known since then, computed and online."""
+        today = self.clock.now().date()
+        for source in self.store.project.sources:
+            self.store.ingest(source, days_between(today - DAY, today), fetch=FETCH[source.name])
+        self._bring(*self.store.days_to_refresh(self.store.project.sources))
+
+    def _bring(self, first: date, last: date) -> None:
+        for view in self.views:
             self.store.compute(view, days_between(first, last))
             self.store.publish(view, days_between(first, last))
         self.store.publish_services()
-        readable = (from_micros(row.readable_at_us) for row in publications(self.store.lake))
-        self.clock.at = max(NOW, *readable) + WINDOW
         assert not copied_marks(self.store.lake)
+        for view in self.views:
+            self.held[view] = self._read(view, self._keys(view))
 
-    def look(self) -> None:
-        """See what is held, and what was before."""
-        for view in VIEWS:
-            table = self.store.lake.dataset(feature_table(view)).to_table(columns=list(view.entity.join_keys))
-            keys = sorted(tuple(row.values()) for row in table.group_by(table.column_names).aggregate([]).to_pylist())
-            self.held[view] = self._read(view, keys)
-            rows = rows_of(self.store.lake, view_entry(view), list(view.entity.join_keys.items()), set(keys))
+    def after_all_is_readable(self) -> datetime:
+        """A time after all publications."""
+        return max(from_micros(row.readable_at_us) for row in publications(self.store.lake)) + WINDOW
+
+    def look_back(self) -> None:
+        """See which keys had other values before."""
+        for view in self.views:
+            rows = rows_of(self.store.lake, view_entry(view), list(view.entity.join_keys.items()), set(self.held[view]))
             self.earlier[view] = {}
             for key, blob in self.held[view].items():
                 now = decode_value(blob)
@@ -84,6 +93,10 @@ class Flights:
                     if to_micros(row.event_time) < now.event_time_us and not row.retracted and list(row.values) != now.values:
                         self.earlier[view][key] = row
                         break
+
+    def _keys(self, view: FeatureView) -> list[Key]:
+        table = self.store.lake.dataset(feature_table(view)).to_table(columns=list(view.entity.join_keys))
+        return sorted(tuple(row.values()) for row in table.group_by(table.column_names).aggregate([]).to_pylist())
 
     def ask(self, view: FeatureView, unknown: Sequence[Key] = ()) -> None:
         """Ask for every key that holds a value, and some that nobody has, and log all of it."""
@@ -130,7 +143,10 @@ class Flights:
 
         async def run(store: OnlineStore) -> list[Any]:
             await store.prepare([view.entity.name])
-            return [await store.read(view.entity.name, [encode_key(join_keys, key)], [slot]) for key in keys]
+            found: list[Any] = []
+            for begin in range(0, len(keys), BATCH):
+                found += await store.read(view.entity.name, [encode_key(join_keys, key) for key in keys[begin : begin + BATCH]], [slot])
+            return found
 
         found = with_store(self.store.connect(), run)
-        return {key: blobs[0][0] for key, blobs in zip(keys, found, strict=True) if blobs[0][0] is not None}
+        return {key: held[0] for key, held in zip(keys, found, strict=True) if held[0] is not None}

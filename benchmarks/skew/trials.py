@@ -210,13 +210,14 @@ def main(
 ) -> None:
     """Inject faults and count what was told."""
     folder = folder.resolve()
-    settings, clock, webhook = settings_in(folder), FixedClock(NOW), Webhook()
+    settings, clock, webhook = settings_in(folder, "skew"), FixedClock(NOW), Webhook()
     node_up(settings)
     try:
-        flights = Flights(settings, clock)
+        flights = Flights(settings, clock, VIEWS)
         with screen.status("computing and publishing the flights"):
-            flights.fill(days)
-            flights.look()
+            flights.fill(NOW.date() - (days - 1) * DAY, NOW.date())
+            flights.look_back()
+            clock.at = flights.after_all_is_readable()
             columns = Columns(flights, folder / "columns")
             stop_session()
         chance, results, left_out = np.random.default_rng(seed), list[dict[str, Any]](), 0
@@ -244,13 +245,13 @@ def main(
         node_down(settings)
 
 
-def settings_in(folder: Path) -> Settings:
+def settings_in(folder: Path, keyspace: str) -> Settings:
     """The project's own settings, with everything below a folder."""
     base = load_settings(HERE.parent.parent)
     return base.model_copy(
         update={
             "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
-            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": 19542, "keyspace": "skew"}),
+            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": 19542, "keyspace": keyspace}),
             "feature_log": FeatureLogSettings(sample=1.0, folder=str(folder / "log")),
         }
     )

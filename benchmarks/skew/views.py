@@ -8,8 +8,24 @@ from feature_assets.aircraft_history import VIEW as aircraft_history
 from feature_assets.aircraft_profile import VIEW as aircraft_profile
 from feature_assets.aircraft_turnaround import VIEW as aircraft_turnaround
 from feature_assets.entities import aircraft
-from feature_assets.sources import departures
-from penstock.contract import Feature, FeatureView, FreshnessSla, days, hours, minutes, serve_stale
+from feature_assets.sources import arrivals, departures
+from penstock.contract import (
+    EACH_EVENT,
+    Feature,
+    FeatureView,
+    FreshnessSla,
+    days,
+    first,
+    hours,
+    largest,
+    last,
+    mean,
+    minutes,
+    serve_stale,
+    smallest,
+    std,
+    total,
+)
 
 
 def last_departures(rows: Any) -> Any:
@@ -48,5 +64,26 @@ last_departure = FeatureView(
     description="the newest departure of an aircraft",
 )
 
+aircraft_windows = FeatureView(
+    name="aircraft_windows",
+    version=1,
+    entity=aircraft,
+    source=arrivals,
+    owner="bench",
+    aggregations=[
+        aggregate(column, over=[days(n) for n in (1, 2, 3, 5, 7)], unit="minutes")
+        for column in ("arr_delay_min", "air_time_min")
+        for aggregate in (mean, total, smallest, largest, std, first, last)
+    ],
+    every=EACH_EVENT,
+    delay=minutes(15),
+    ttl=days(14),
+    freshness=FreshnessSla(total=minutes(90)),
+    description="many windows of an aircraft's landings",
+)
+
 VIEWS = (aircraft_history, aircraft_turnaround, aircraft_profile, last_departure)
 """Each of more than a thousand keys, so that one row in a hundred is a rate."""
+
+CLEAN_VIEWS = (*VIEWS, aircraft_windows)
+"""Ninety features, of which windows without a fault are judged."""

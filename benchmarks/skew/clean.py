@@ -1,0 +1,120 @@
+"""Clean windows: the flights as they were, published and asked for every few hours, and what was said although nothing was wrong.
+
+    python -m benchmarks.skew.clean [--months 2,5,8,11] [--days 9] [--every 3] [--folder var/bench/skew_clean]
+
+Each block of days begins with an empty lake, is ingested, computed and published step by step as it would have been, late reports and
+all, and at each step every aircraft is asked for and the window judged. Counted are windows with a verdict: of each feature, and of each
+check of each view. They overlap and aircraft repeat, so the different (key, row) pairs that were served are counted beside them.
+
+What compares distributions is given each feature as it is served, beside what was served at the same hour a week before, or, in a block's
+first week, a day before.
+"""
+
+import json
+import shutil
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.skew.detectors import alarms
+from benchmarks.skew.flights import Flights
+from benchmarks.skew.trials import settings_in
+from benchmarks.skew.views import CLEAN_VIEWS
+from penstock.clock import FixedClock
+from penstock.contract import FeatureView
+from penstock.online.codec import decode_value
+from penstock.quality.served_log import SERVED
+from penstock.quality.skew import ENOUGH, Level
+from penstock.runtime.nodes import node_down, node_up
+from penstock.runtime.spark import stop_session
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+YEAR = 2025
+screen = Console(stderr=True)
+
+
+def step(flights: Flights, every: timedelta) -> list[tuple[FeatureView, Any]]:
+    """Bring what is known by now online, ask for all of it, and judge the window that begins now."""
+    flights.refresh()
+    since = flights.clock.now()
+    flights.clock.advance(timedelta(minutes=2))
+    for view in flights.views:
+        flights.ask(view)
+    flights.store.ship_feature_log()
+    flights.clock.at = since + every
+    return list(zip(flights.views, flights.store.judge_skew(since, since + every, keep=False), strict=True))
+
+
+def block(month: int, days: int, every: timedelta, folder: Path, detected: Counter[str]) -> dict[str, Any]:
+    """One block: what was judged, and what was said."""
+    begin = datetime(YEAR, month, 10, tzinfo=UTC)
+    settings, clock = settings_in(folder, f"clean_{month}"), FixedClock(begin)
+    levels, windows, distinct = Counter[str](), 0, 0
+    node_up(settings)
+    try:
+        flights = Flights(settings, clock, CLEAN_VIEWS)
+        columns: list[dict[FeatureView, list[list[Any]]]] = []
+        flights.fill(begin.date() - DAY, begin.date() - DAY)
+        for n in track(range(days * (DAY // every)), f"month {month}", console=screen):
+            clock.at = begin + n * every
+            for view, entry in step(flights, every):
+                verdicts = {check.name: str(check.level) for check in entry.checks}
+                levels.update(f"{name} {level}" for name, level in verdicts.items())
+                if entry.changes >= ENOUGH:
+                    windows += sum(rows > 0 for rows in entry.compared.values())
+                for check in entry.checks:
+                    if check.level in (Level.WARNING, Level.CRITICAL):
+                        screen.print(f"{entry.since:%Y-%m-%d %H:%M} {view.ref}: {check.level} {check.name}: {check.said}")
+            columns.append({view: [decode_value(blob).values for blob in flights.held[view].values()] for view in flights.views})
+            _compare(columns, DAY // every, detected)
+        rows = flights.store.lake.dataset(SERVED).to_table(columns=["view", "key", "event_time"])
+        distinct = rows.group_by(["view", "key", "event_time"]).aggregate([]).num_rows
+        stop_session()
+    finally:
+        node_down(settings)
+    shutil.rmtree(folder / "log", ignore_errors=True)
+    return {
+        "month": month,
+        "feature_windows": windows,
+        "distinct": distinct,
+        "served": rows.num_rows,
+        "levels": dict(sorted(levels.items())),
+    }
+
+
+def _compare(columns: list[dict[FeatureView, list[list[Any]]]], a_day: int, detected: Counter[str]) -> None:
+    """What those that compare distributions say of the last step beside that of a week, else a day, before."""
+    back = 7 * a_day if len(columns) > 7 * a_day else a_day
+    if len(columns) <= back:
+        return
+    for view, rows in columns[-1].items():
+        before = columns[-1 - back][view]
+        for place, feature in enumerate(view.features):
+            said = alarms(feature.dtype, [row[place] for row in before], [row[place] for row in rows])
+            detected.update(name for name, is_alarm in said.items() if is_alarm)
+            detected["compared"] += bool(said)
+
+
+def main(
+    months: Annotated[str, typer.Option(help="in which months a block of days begins")] = "2,5,8,11",
+    days: Annotated[int, typer.Option(help="days of each block")] = 9,
+    every: Annotated[int, typer.Option(help="hours from step to step")] = 3,
+    folder: Annotated[Path, typer.Option(help="where lakes and the node are")] = Path("var/bench/skew_clean"),
+    out: Annotated[Path, typer.Option(help="where the results go")] = Path("var/bench/skew_clean/results.json"),
+) -> None:
+    """Judge windows in which nothing is wrong."""
+    begun, detected = time.monotonic(), Counter[str]()
+    blocks = [block(int(month), days, every * HOUR, folder.resolve() / month, detected) for month in months.split(",")]
+    whole = {"every_hours": every, "days": days, "blocks": blocks, "detectors": dict(detected), "seconds": round(time.monotonic() - begun)}
+    out.write_text(json.dumps(whole, indent=1) + "\n")
+    print(json.dumps(whole, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
