@@ -28,6 +28,7 @@ import psutil
 
 from penstock.contract import FeatureView
 from penstock.offline.lake import Lake, feature_table
+from penstock.offline.logs import attempts, newest, passed
 from penstock.online.ledger import unfinished
 from penstock.online.store import OnlineStore
 from penstock.orchestration.control import Control
@@ -190,7 +191,7 @@ class Chaos(Instance):
         return f"{doing}: after {5 * round(lived / 5)} s{', with a commit' if moved else ''}"
 
     def _kill_publishing(self, pid: int) -> str | None:
-        """Kill it at once, or (nine times in ten) soon after its first value, or its first ledger row where there is none."""
+        """Kill it at once, or (nine times in ten) soon after the first value that it writes; one that writes none is let go."""
         victim = Victim(pid)
         phase = with_store(self.connect, lambda store: self._wait_and_kill(store, victim, wait=random.random() < 0.9))
         if phase is None:
@@ -200,13 +201,12 @@ class Chaos(Instance):
 
     async def _wait_and_kill(self, store: OnlineStore, victim: Victim, *, wait: bool) -> str | None:
         await store.prepare([view.entity.name for view in self.views])
-        ledgers = await self._ledgers(store)
+        ledgers, committed = await self._ledgers(store), self._committed()
         before, written, until_s = await self._probe(store), False, None
         begun = time.monotonic()
         while victim.alive and time.monotonic() - begun < 60:
-            written = written or await self._probe(store) != before
-            if until_s is None and (written or await self._ledgers(store) != ledgers):
-                until_s = time.monotonic() + random.uniform(0, 1)
+            if not written and await self._probe(store) != before:
+                written, until_s = True, time.monotonic() + random.uniform(0, 0.5)
             if not wait or (until_s is not None and time.monotonic() > until_s):
                 break
             await asyncio.sleep(0.05)
@@ -218,9 +218,19 @@ class Chaos(Instance):
         now = await self._ledgers(store)
         open_ones = sum(bool(unfinished(intent, rows)) for intent, rows in zip(intents, now, strict=True))
         recorded = sum(a != b for a, b in zip(now, ledgers, strict=True))
-        if written and open_ones:
+        # What was committed when it began and has no ledger row, it had yet to write.
+        lacking = committed - {(row.view, row.partition, row.attempt) for rows in now for row in rows}
+        if written and (open_ones or (recorded and lacking)):
             return f"between its first write and its last ledger row ({recorded} views recorded)"
         return "an intent, nothing written" if open_ones else "nothing begun" if not recorded else "recorded"
+
+    def _committed(self) -> set[tuple[str, date, int]]:
+        """View, day and attempt of what counts of each day."""
+        return {
+            (view.name, day, entry.attempt)
+            for view in self.views
+            for day, entry in newest(attempts(self.project.lake, feature_table(view)), passed).items()
+        }
 
     async def _ledgers(self, store: OnlineStore) -> list[Any]:
         return [await store.publications(view.name, view.version) for view in self.views]
