@@ -9,6 +9,7 @@
     ├── SpineError             the rows to enrich are not as the views need them
     ├── TrainingSetError       a training set cannot be made again as it was
     ├── CommitError            an offline table would be left wrong
+    ├── LakeFull               no space is left where the lake is
     ├── PublicationError       a publication could not be completed
     ├── ReplayError            a replay token cannot be read, or what it names is not in the lake
     ├── FunctionError          a request-time function cannot be run, raised, or gave something else than it declares
@@ -80,6 +81,13 @@ class TrainingSetError(PenstockError):
     """A training set cannot be made again as it was, or what it was made from is about to go.
 
     Operator action: the message names the table and partition, or the definition, that is not as it was.
+    """
+
+
+class LakeFull(PenstockError):
+    """No space is left where the lake is.
+
+    Operator action: free some, then run it again; nothing half-written is readable.
     """
 
 

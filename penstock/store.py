@@ -23,6 +23,7 @@ from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
 from penstock.offline.attempt import behind, outdated, run_attempt
+from penstock.offline.disk import told_if_full
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
 from penstock.offline.logs import AttemptEntry, attempts, copied_marks, publications
@@ -117,11 +118,14 @@ class Store:
 
     def ingest(self, source: Source, days: Sequence[date], *, fetch: Fetch, run_id: str = "") -> list[AttemptEntry]:
         """Bring some days of a source to what is known now."""
-        return ingest_days(self.lake, source, days, fetch=fetch, clock=self.clock, run_id=run_id)
+        with told_if_full(self.lake):
+            return ingest_days(self.lake, source, days, fetch=fetch, clock=self.clock, run_id=run_id)
 
     def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
         """Compute, audit and commit some days of a view as one attempt; see `offline.attempt.run_attempt`."""
-        return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=partial(audit_and_profile, self.lake))
+        judge = partial(audit_and_profile, self.lake)
+        with told_if_full(self.lake):
+            return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=judge)
 
     def outdated(self, view: FeatureView, days: Sequence[date]) -> list[date]:
         """Those of some days that computing now would bring further."""
@@ -155,7 +159,9 @@ class Store:
     def publish(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> Published:
         """Bring the newest committed attempts of some days online; see `publication.publish.publish`."""
         patience_s = self.settings.cassandra.write_patience_s
-        return publish(self.spark, self.lake, view, days, connect=self.connect(), clock=self.clock, run_id=run_id, patience_s=patience_s)
+        connect = self.connect()
+        with told_if_full(self.lake):
+            return publish(self.spark, self.lake, view, days, connect=connect, clock=self.clock, run_id=run_id, patience_s=patience_s)
 
     def publish_services(self) -> Mapping[str, bool]:
         """Let every service whose views are online be served under the definitions as they are now: name → whether it is."""
@@ -302,7 +308,8 @@ class Store:
 
     def ship_feature_log(self) -> Shipped:
         """Bring what gateways logged of their answers to the lake, see `quality.served_log.ship`."""
-        return ship(self.lake, self.settings.path(self.settings.feature_log.folder))
+        with told_if_full(self.lake):
+            return ship(self.lake, self.settings.path(self.settings.feature_log.folder))
 
     def skew(self, view: FeatureView | None = None, since: datetime | None = None) -> list[SkewEntry]:
         """What was found in windows of the feature log; see `quality.skew_log.skew_entries`."""

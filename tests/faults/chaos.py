@@ -31,7 +31,6 @@ from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts, newest, passed
 from penstock.online.ledger import unfinished
 from penstock.online.store import OnlineStore
-from penstock.orchestration.control import Control
 from penstock.orchestration.stack import Stack
 from penstock.publication.held_store import with_store
 from penstock.registry.project import Project as Definitions
@@ -81,17 +80,13 @@ class Chaos(Instance):
     """The running project, the machine's clock, and what goes on in it.
 
     Args:
-        project, definitions: what runs.
-        stack: Dagster's; replaced when the daemon was killed.
-        control, gateway: as `Instance` has them.
+        project, definitions, stack, gateway: as `Instance` has them.
         first: the first partition.
     """
 
-    def __init__(
-        self, project: Project, definitions: Definitions, stack: Stack, control: Control, gateway: tuple[str, str], first: date
-    ) -> None:
-        super().__init__(project, definitions, None, control, gateway)
-        self.stack, self.first = stack, first
+    def __init__(self, project: Project, definitions: Definitions, stack: Stack, gateway: tuple[str, str], first: date) -> None:
+        super().__init__(project, definitions, None, stack, gateway)
+        self.first = first
         self.kills: list[str] = []
         self.between = 0  # kills between the first value that a publishing run wrote and its last ledger row
         self.begun: Counter[str] = Counter()
@@ -262,16 +257,6 @@ class Chaos(Instance):
         finally:
             self._dagster_is_there.set()
 
-    def end_dagster(self) -> None:
-        """End `dagster dev` and what it started; done already is no error."""
-        self.stack.__exit__(None, None, None)
-
-    def restart_dagster(self) -> None:
-        """End `dagster dev`, if it has not ended, and start it again."""
-        self.end_dagster()
-        self.stack = Stack(self.settings)
-        self.control = self.stack.dagster()
-
     def stop_the_clock(self) -> datetime:
         """End Dagster and what it left behind, and start it again with the Clock standing still, which it tells."""
         self.end_dagster()
@@ -314,8 +299,7 @@ def running_chaos(folder: Path) -> Iterator[Chaos]:
     with Stack(project.settings(None)) as base:
         base.cassandra()
         gateway = base.gateway()
-        stack = Stack(project.settings(None))
-        chaos = Chaos(project, definitions_of(VIEWS), stack, stack.dagster(), gateway, first)
+        chaos = Chaos(project, definitions_of(VIEWS), Stack(project.settings(None)), gateway, first)
         try:
             yield chaos
         finally:

@@ -21,7 +21,7 @@ from penstock.offline.logs import attempts, newest, passed, publications
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore
-from penstock.orchestration.control import Control, until
+from penstock.orchestration.control import until
 from penstock.orchestration.stack import Stack
 from penstock.publication.held_store import Connect, with_store
 from penstock.registry.project import Project as Definitions
@@ -55,12 +55,17 @@ FETCH = {**dict.fromkeys(flights_data.SCHEMAS, flights_data.facts), "arrivals": 
 
 
 class Instance:
-    """The running project, seen from outside: over GraphQL, in the lake, and in the online store."""
+    """The running project, seen from outside: over GraphQL, in the lake, and in the online store.
 
-    def __init__(
-        self, project: Project, definitions: Definitions, now: datetime | None, control: Control, gateway: tuple[str, str]
-    ) -> None:
-        self.project, self.control = project, control
+    Args:
+        project, definitions: what runs.
+        now: where its Clock stands still; None: the machine's.
+        stack: Dagster's; another after it was restarted.
+        gateway: its URL, and an API key.
+    """
+
+    def __init__(self, project: Project, definitions: Definitions, now: datetime | None, stack: Stack, gateway: tuple[str, str]) -> None:
+        self.project, self.stack, self.control = project, stack, stack.dagster()
         self.gateway_url, self.api_key = gateway
         self.settings = project.settings(now)
         self.definitions = definitions
@@ -80,6 +85,16 @@ class Instance:
 
     def mend(self) -> None:
         (self.project.folder / "var" / "bad_day").unlink()
+
+    def end_dagster(self) -> None:
+        """End `dagster dev` and what it started; done already is no error."""
+        self.stack.__exit__(None, None, None)
+
+    def restart_dagster(self) -> None:
+        """End `dagster dev`, if it has not ended, and start it again with the settings there are now."""
+        self.end_dagster()
+        self.stack = Stack(self.settings)
+        self.control = self.stack.dagster()
 
     def run(self, *assets: list[str], first: date, last: date) -> None:
         self.control.wait(self.control.launch(assets, first, last), at_most=AT_MOST)
@@ -234,7 +249,11 @@ def running_instance(folder: Path, now: datetime, views: Sequence[str] | None = 
     """The project, or only some of its views, running in `folder` with its Clock at `now`; ended as a whole."""
     project, definitions = Project(folder, views, publish_every_s=2), definitions_of(views)
     (folder / "jobs" / "ingest.py").write_text(INGEST)
-    with Stack(project.settings(now)) as stack:
-        stack.cassandra()
-        control = stack.dagster()
-        yield Instance(project, definitions, now, control, stack.gateway())
+    with Stack(project.settings(now)) as base:
+        base.cassandra()
+        gateway = base.gateway()
+        instance = Instance(project, definitions, now, Stack(project.settings(now)), gateway)
+        try:
+            yield instance
+        finally:
+            instance.end_dagster()
