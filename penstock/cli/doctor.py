@@ -15,7 +15,7 @@ from rich.text import Text
 from penstock.cli.screen import out
 from penstock.clock import SystemClock, to_micros
 from penstock.config import Settings, load_settings
-from penstock.errors import PenstockError, StoreUnavailable
+from penstock.errors import PenstockError, RegistryError, StoreUnavailable
 from penstock.online.cassandra.failures import NotAllowed
 from penstock.online.cassandra.probe import probe_write_tokens
 from penstock.registry.project import load_project
@@ -57,8 +57,9 @@ def definitions(settings: Settings, package: str = "feature_assets") -> Finding:
     try:
         with redirect_stdout(sys.stderr):  # what they print is not ours to show
             project = load_project(package)
-    except Exception as error:  # they are anybody's code
-        return from_error("definitions", error)
+    except Exception as error:  # they are anybody's code, whose own words may hold a secret
+        cause = error.__cause__ if isinstance(error, RegistryError) else None
+        return from_error("definitions", cause if isinstance(cause, Exception) else error)
     return Finding("definitions", "ok", f"{len(project.views)} feature view(s) and {len(project.services)} feature service(s) in {package}")
 
 
