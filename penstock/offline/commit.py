@@ -20,6 +20,7 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
 from penstock.offline.compute import is_complete
+from penstock.offline.create import create_table
 from penstock.offline.lake import RETENTION, Lake, feature_table
 
 # Written into every commit of ours, under Delta's userMetadata.
@@ -54,10 +55,8 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
     keys = ",".join([*view.entity.join_keys, "event_time", "available_time", "created_time", "attempt"])
     properties = {**RETENTION, "delta.dataSkippingStatsColumns": keys}
     listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
-    spark.sql(
-        f"CREATE TABLE IF NOT EXISTS delta.`{lake.location(table)}` ({', '.join(columns)}) USING DELTA "
-        f"PARTITIONED BY (event_date) TBLPROPERTIES ({listed})"
-    )
+    declared = f"({', '.join(columns)}) USING DELTA PARTITIONED BY (event_date) TBLPROPERTIES ({listed})"
+    create_table(spark, lake, table, declared)
 
 
 def _require_same_columns(rows: DataFrame, table: str, view: FeatureView) -> None:

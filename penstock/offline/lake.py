@@ -17,6 +17,7 @@ from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
+from penstock.offline.arrow import plain_schema
 
 # Delta 4.1 and later refuse time travel beyond the deleted-file retention even where nothing was vacuumed,
 # so both are set when a table is created.
@@ -169,6 +170,25 @@ def dataset_of_files(table: DeltaTable, listed: Sequence[Mapping[str, Any]]) -> 
         for row in listed
     ]
     return ds.FileSystemDataset(fragments, schema, format_, files)
+
+
+def rows_where(dataset: Any, where: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a dataset that meet a condition, of whichever writer its files are.
+
+    Files that delta-rs altered in place (`delete`, `update`, `merge`) hold views of strings, with which Arrow compares nothing: of a table
+    that has such, these are read whole.
+    """
+    try:
+        return dataset.to_table(filter=where, columns=columns)
+    except pa.ArrowNotImplementedError:
+        parts = []
+        for fragment in dataset.get_fragments():
+            if plain_schema(fragment.physical_schema).types == fragment.physical_schema.types:
+                parts.append(fragment.to_table(schema=dataset.schema, filter=where, columns=columns))
+            else:
+                rows = fragment.to_table(schema=dataset.schema).filter(where)
+                parts.append(rows if columns is None else rows.select(list(columns)))
+        return pa.concat_tables(parts)
 
 
 def _partition(values: Mapping[str, Any], schema: pa.Schema) -> Any:

@@ -17,7 +17,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros, to_micros
-from penstock.offline.lake import RETENTION, Lake, dataset_of
+from penstock.offline.lake import RETENTION, Lake, dataset_of, rows_where
 from penstock.online.ledger import Publication
 from penstock.registry.marks import Mark, joined
 
@@ -240,5 +240,5 @@ def read_rows(lake: Lake, table: str, where: Any, at: int | None = None, columns
         dataset = lake.dataset(table) if at is None else dataset_of(lake.open_version(table, at))
     except TableNotFoundError:
         return []
-    rows: list[dict[str, Any]] = dataset.to_table(filter=where, columns=columns).to_pylist()
+    rows: list[dict[str, Any]] = rows_where(dataset, where, columns).to_pylist()
     return rows

@@ -34,6 +34,7 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
 from penstock.offline.arrow import arrow_type
+from penstock.offline.create import create_table
 from penstock.offline.feature_files import Asked, FeatureFile, FeatureReader, feature_files
 from penstock.offline.lake import Lake, tile_table, why_not_plain
 from penstock.offline.sources import location, read_source, table_name
@@ -226,10 +227,8 @@ def _create(spark: SparkSession, lake: Lake, view: FeatureView) -> None:
     schema = ", ".join(f"`{name}` {dtype}" for name, dtype in declared)
     if lake.version(table) is None:
         stats = ",".join([*view.entity.join_keys, "event_time", "available_time"])
-        spark.sql(
-            f"CREATE TABLE IF NOT EXISTS delta.`{lake.location(table)}` ({schema}) USING DELTA PARTITIONED BY (event_date, made_from) "
-            f"TBLPROPERTIES ('delta.enableDeletionVectors' = 'false', 'delta.dataSkippingStatsColumns' = '{stats}')"
-        )
+        properties = f"'delta.enableDeletionVectors' = 'false', 'delta.dataSkippingStatsColumns' = '{stats}'"
+        create_table(spark, lake, table, f"({schema}) USING DELTA PARTITIONED BY (event_date, made_from) TBLPROPERTIES ({properties})")
     elif [field.name for field in lake.open(table).schema().fields] != [name for name, _ in declared]:
         nothing = spark.createDataFrame([], schema)
         nothing.write.format("delta").mode("overwrite").option("overwriteSchema", "true").partitionBy("event_date", "made_from").save(

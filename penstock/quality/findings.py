@@ -15,7 +15,7 @@ from penstock.as_of import Attempt, History, Readable, Row, as_of, readable_at
 from penstock.clock import from_micros, to_micros
 from penstock.errors import PenstockError, ReplayError
 from penstock.offline.arrow import arrow_type
-from penstock.offline.lake import Lake
+from penstock.offline.lake import Lake, rows_where
 from penstock.offline.logs import attempts, copied_marks, passed, publications
 from penstock.online.codec import possible_checksums
 from penstock.point_in_time.history import mark_of
@@ -106,7 +106,7 @@ def rows_of(lake: Lake, entry: ViewEntry, join_keys: Sequence[tuple[str, str]], 
     columns = [*names, "event_time", "available_time", "created_time", "attempt", "event_date", "row_digest", "retracted"]
     features = [feature.name for feature in entry.features]
     try:
-        held = lake.dataset(f"features/{entry.name}/v{entry.version}").to_table(columns=[*columns, *features], filter=wanted)
+        held = rows_where(lake.dataset(f"features/{entry.name}/v{entry.version}"), wanted, [*columns, *features])
     except (TableNotFoundError, KeyError, pa.ArrowInvalid) as error:
         raise ReplayError(f"{entry.ref}: its rows are not in the lake as its snapshot has them: {error}") from None
     found: dict[Any, list[Row]] = {}

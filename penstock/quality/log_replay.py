@@ -24,7 +24,7 @@ from penstock.clock import from_micros
 from penstock.contract.view import FeatureView
 from penstock.errors import InvalidEntity
 from penstock.offline.arrow import arrow_type
-from penstock.offline.lake import Lake, feature_table
+from penstock.offline.lake import Lake, feature_table, rows_where
 from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.online.codec import decode_key
 from penstock.point_in_time.joined import Resources, join
@@ -158,10 +158,9 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, ser
     if service:
         where = where & (pc.field("service") == service)
     try:
-        rows: pa.Table = lake.dataset(SERVED).to_table(columns=names, filter=where)
+        return rows_where(lake.dataset(SERVED), where, names)
     except TableNotFoundError:
         return pa.table({name: [] for name in names})
-    return rows
 
 
 class _Fill:

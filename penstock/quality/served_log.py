@@ -19,7 +19,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros
 from penstock.contract.view import FeatureView
-from penstock.offline.lake import RETENTION, Lake
+from penstock.offline.lake import RETENTION, Lake, rows_where
 from penstock.serving.feature_log import Batch, name_of, read_segment, shippable
 from penstock.serving.judgement import Outcome
 
@@ -127,7 +127,7 @@ def served_ages(lake: Lake, view: FeatureView, since: datetime, until: datetime)
         & pc.field("event_time").is_valid()
     )
     try:
-        rows = lake.dataset(SERVED).to_table(columns=["at", "event_time"], filter=where)
+        rows = rows_where(lake.dataset(SERVED), where, ["at", "event_time"])
     except TableNotFoundError:
         return None
     if not rows.num_rows:

@@ -18,7 +18,7 @@ from deltalake.exceptions import TableNotFoundError
 from penstock.contract.service import FeatureService
 from penstock.contract.skew import BUDGETS, Budget
 from penstock.contract.view import FeatureView
-from penstock.offline.lake import Lake
+from penstock.offline.lake import Lake, rows_where
 from penstock.offline.logs import append_rows, read_rows
 from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.online.ledger import FIRST_GENERATION
@@ -225,7 +225,7 @@ def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
             filter=_of_days(since, until) & (pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)),
         )
         within = _of_days(since, until) & (pc.field("at") >= pa.scalar(since)) & (pc.field("at") < pa.scalar(until))
-        rows = lake.dataset(SERVED).to_table(columns=["request_id", "at", "row"], filter=within)
+        rows = rows_where(lake.dataset(SERVED), within, ["request_id", "at", "row"])
     except TableNotFoundError:
         return Completeness(0, 0)
     sampled = pc.sum(counts["sampled"]).as_py() or 0

@@ -264,6 +264,14 @@ def test_an_attempt_that_ended_right_after_its_commit_is_logged_by_the_next(worl
     assert len(world.rows()) == 2
 
 
+def test_what_a_creation_of_the_table_left_that_was_killed_is_in_nobodys_way(world: World) -> None:
+    log = Path(world.lake.location(feature_table(world.view))) / "_delta_log"
+    (log / "_staged_commits").mkdir(parents=True)
+    (log / ".00000000000000000000.json.0c0f.tmp").touch()
+    (entry,) = world.compute(TODAY)
+    assert (entry.state, entry.rows, len(world.rows())) == ("passed", 2, 2)
+
+
 def test_a_commit_is_refused_when_another_writer_came_between(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.compute(TODAY)
     world.placed.pop()

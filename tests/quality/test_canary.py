@@ -26,7 +26,8 @@ class Client:
         self.asked.append((service, entities))
         token = self.served.ask(entities[0]["customer"])
         until = from_micros(self.served.ledger()[-1].complete_until_us)
-        return SimpleNamespace(views=[SimpleNamespace(view="last_order", version=1, complete_until=until)], token=token)
+        name = self.served.world.view.name
+        return SimpleNamespace(views=[SimpleNamespace(view=name, version=1, complete_until=until)], token=token)
 
 
 class Nobody:
@@ -43,10 +44,11 @@ def test_an_answer_is_computed_again_from_the_lake(served: Served) -> None:
     served.bring(TODAY)
     client = Client(served)
     until = from_micros(served.ledger()[-1].complete_until_us)
-    assert read(served, client) == Canary("orders", {"last_order@1": until}, [])
+    ref = served.world.view.ref
+    assert read(served, client) == Canary("orders", {ref: until}, [])
     ((_, [entity]),) = client.asked
     assert set(entity) == {"customer"}
     customer = entity["customer"]
     served.put(customer, 999.0, MONDAY + 11 * HOUR, served.ledger()[0].attempt)
-    assert read(served, client).problems == [f"orders: last_order@1 of customer={customer} is value"]
+    assert read(served, client).problems == [f"orders: {ref} of customer={customer} is value"]
     assert read(served, Nobody()) == Canary("orders", {}, ["orders: no gateway answers"])
