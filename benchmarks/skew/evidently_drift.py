@@ -24,7 +24,10 @@ def is_drifted(reference: pd.DataFrame, seen: pd.DataFrame) -> bool:
     is_number = pd.api.types.is_numeric_dtype(reference[name]) and reference[name].dtype != bool
     about = DataDefinition(numerical_columns=[name] if is_number else [], categorical_columns=[] if is_number else [name])
     now, before = (Dataset.from_pandas(frame, data_definition=about) for frame in (seen, reference))
-    (metric,) = json.loads(Report([ValueDrift(column=name)]).run(now, before).json())["metrics"]
+    try:
+        (metric,) = json.loads(Report([ValueDrift(column=name)]).run(now, before).json())["metrics"]
+    except ValueError:  # of a column without any value: somebody would be told
+        return True
     value, limit = float(metric["value"]), metric["config"]["threshold"]
     return value < limit if "p_value" in metric["config"]["method"] else value >= limit
 

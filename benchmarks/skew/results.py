@@ -60,7 +60,7 @@ def _others(head: str, groups: Iterable[Any], of: Callable[[Any], Sequence[Trial
 def _by_others(trials: Sequence[Trial]) -> list[str]:
     """Detector for detector, of how many columns that it can compare it spoke."""
     judged = [one["others"] for one in trials if one["others"]]
-    return [f"{sum(one[name] for one in judged)} of {len(judged)}" if judged else "-" for name in DETECTORS]
+    return [f"{sum(one[name] for one in judged)} of {len(judged)}" if judged and name in judged[0] else "-" for name in DETECTORS]
 
 
 def _short(one: Trial) -> str:

@@ -13,6 +13,7 @@ day before: first of all without any fault, once for each feature.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -210,6 +211,8 @@ def main(
 ) -> None:
     """Inject faults and count what was told."""
     folder = folder.resolve()
+    for name in ("lake", "cassandra", "log", "columns"):  # tokens and windows are those of a first run
+        shutil.rmtree(folder / name, ignore_errors=True)
     settings, clock, webhook = settings_in(folder, "skew"), FixedClock(NOW), Webhook()
     node_up(settings)
     try:
@@ -233,11 +236,12 @@ def main(
                     results.append(done)
                     break
             left_out += done is None
+        whole = {"seed": seed, "days": days, "left_out": left_out, "trials": results, "clean": results_clean}
+        out.write_text(json.dumps(whole, indent=1) + "\n")
         evidently = columns.evidently()
         for one in (*results, *results_clean):
             if one["others"]:
                 one["others"]["evidently"] = evidently[one["name"]]
-        whole = {"seed": seed, "days": days, "left_out": left_out, "trials": results, "clean": results_clean}
         out.write_text(json.dumps(whole, indent=1) + "\n")
         print(tell_of(whole))
     finally:
