@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from penstock.contract.view import FeatureView
 from penstock.offline.statistics import ColumnStatistics, Reference
-from penstock.quality.distributions import Size, distances
+from penstock.quality.distributions import unlike
 from penstock.quality.skew import TRAINING, Level, SkewCheck
 
 _SAID = 5
@@ -17,16 +17,7 @@ _SAID = 5
 
 def training_check(view: FeatureView, trained: Reference, served: Mapping[str, ColumnStatistics]) -> SkewCheck:
     """Whether the features are like those in a training set; bad and rows are numbers of features."""
-    notable: dict[str, str] = {}
-    compared = 0
-    for feature in view.features:
-        if feature.name not in trained.statistics or feature.name not in served:
-            continue
-        found = distances(trained.statistics[feature.name], served[feature.name], feature.dtype)
-        compared += any(one.size is not Size.INSUFFICIENT_DATA for one in found)
-        beyond = [one for one in found if one.size in (Size.NOTABLE, Size.LARGE)]
-        if beyond:
-            notable[feature.name] = ", ".join(f"{one.name} {one.value:.3g} ({one.size})" for one in beyond)
+    notable, compared = unlike(view.features, trained.statistics, served)
     of = f"training set {trained.name}"
     if notable:
         shown = "; ".join(f"{name}: {said}" for name, said in list(notable.items())[:_SAID])

@@ -29,7 +29,7 @@ from penstock.offline.watermark import DAY, complete_until, known_by
 from penstock.online.codec import decode_value, encode_value
 from penstock.point_in_time.preview import preview
 from penstock.quality.contracts import audit
-from penstock.quality.distributions import Size, distances
+from penstock.quality.distributions import unlike
 from penstock.quality.drift import statistics_of_days
 from penstock.registry.plan import diff
 from penstock.registry.snapshot import Snapshot
@@ -185,16 +185,10 @@ def _values(view: FeatureView, rows: DataFrame, committed: DataFrame, day: date)
 
 def _distribution(view: FeatureView, rows: DataFrame, committed: DataFrame, day: date) -> Checked:
     before, now = (statistics_of_days(view, frame, {day}).get(day, {}) for frame in (committed, rows))
-    notable = []
-    compared = 0
-    for feature in view.features:
-        if feature.name in before and feature.name in now:
-            found = distances(before[feature.name], now[feature.name], feature.dtype)
-            compared += any(one.size is not Size.INSUFFICIENT_DATA for one in found)
-            far = [f"{one.name} {one.value:.3g} ({one.size})" for one in found if one.size in (Size.NOTABLE, Size.LARGE)]
-            notable += [f"{feature.name}: {', '.join(far)}"] if far else []
+    notable, compared = unlike(view.features, before, now)
     if notable:
-        return Checked(view.ref, "distribution", Outcome.WARNING, f"{day}, beside the rows committed: {'; '.join(notable)}")
+        shown = "; ".join(f"{name}: {said}" for name, said in notable.items())
+        return Checked(view.ref, "distribution", Outcome.WARNING, f"{day}, beside the rows committed: {shown}")
     if not compared:
         return Checked(view.ref, "distribution", Outcome.SKIPPED, f"{day} has too few rows to say what they are like")
     return Checked(view.ref, "distribution", Outcome.PASSED, f"{compared} features of {day} are distributed as those committed")

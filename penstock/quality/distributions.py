@@ -17,7 +17,7 @@ the first every difference of a large sample counts, without the second every sm
 Limits and gates are those of a study of twelve kinds of faults over six shapes of numbers and a text of fifty values.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -25,6 +25,7 @@ from math import log, sqrt
 
 import numpy as np
 
+from penstock.contract.view_parts import Feature
 from penstock.dtypes import NUMERIC_DTYPES
 from penstock.offline.statistics import ColumnStatistics
 
@@ -72,6 +73,23 @@ def distances(reference: ColumnStatistics, seen: ColumnStatistics, dtype: str) -
     elif dtype in ("string", "bool"):
         found += _of_categories(reference, seen, unseen=dtype == "string")
     return found
+
+
+def unlike(
+    features: Iterable[Feature], reference: Mapping[str, ColumnStatistics], seen: Mapping[str, ColumnStatistics]
+) -> tuple[dict[str, str], int]:
+    """Feature → its notable and large distances in words, of those that have any; and how many features could be compared."""
+    notable: dict[str, str] = {}
+    compared = 0
+    for feature in features:
+        if feature.name not in reference or feature.name not in seen:
+            continue
+        found = distances(reference[feature.name], seen[feature.name], feature.dtype)
+        compared += any(one.size is not Size.INSUFFICIENT_DATA for one in found)
+        beyond = [one for one in found if one.size in (Size.NOTABLE, Size.LARGE)]
+        if beyond:
+            notable[feature.name] = ", ".join(f"{one.name} {one.value:.3g} ({one.size})" for one in beyond)
+    return notable, compared
 
 
 def _sized(name: str, value: float, notable: float, large: float, *, real: bool) -> Distance:
