@@ -6,6 +6,8 @@ from feature_assets.entities import aircraft
 from feature_assets.sources import planes
 from penstock.contract import Feature, FeatureView, FreshnessSla, days, minutes, serve_stale
 
+ENGINE_TYPES = ["Turbo-fan", "Turbo-jet", "Turbo-prop", "Turbo-shaft", "Reciprocating", "4 Cycle"]
+
 
 def registered(rows: Any) -> Any:
     """The register's entries, under our names."""
@@ -24,8 +26,9 @@ VIEW = FeatureView(
         Feature("manufacturer", "string", nullable=False),
         Feature("engines", "int32", nullable=False, minimum=1, maximum=8),
         Feature("seats", "int32", nullable=False, minimum=1, maximum=900),
-        Feature("engine_type", "string", nullable=False),
+        Feature("engine_type", "string", nullable=False, allowed=ENGINE_TYPES),
     ],
+    warn_only=["engine_type_allowed"],  # a new type is to be looked at, and may be right
     delay=minutes(15),
     ttl=None,
     freshness=FreshnessSla(total=days(2)),

@@ -14,8 +14,8 @@ import penstock
 from penstock.cli.screen import err, fail, out, print_whole
 from penstock.errors import PenstockError
 from penstock.offline.registry_log import snapshots
-from penstock.quality.change_check import Checked, Outcome, changed_views, check_definitions, check_view
-from penstock.report.checks import Case, junit, markdown
+from penstock.quality.change_check import changed_views, check_definitions, check_view
+from penstock.report.checks import Checked, Outcome, junit, markdown
 from penstock.runtime.spark import stop_session
 from penstock.store import Store
 
@@ -43,11 +43,10 @@ def run(
     except PenstockError as error:
         fail(error)
         found = [Checked("definitions", "compiled", Outcome.FAILED, error.message)]
-    cases = [Case(one.of, one.name, one.outcome.value, one.said) for one in found]
     if junit_to is not None:
-        junit_to.write_text(junit("penstock check", cases), encoding="utf-8")
+        junit_to.write_text(junit("penstock check", found), encoding="utf-8")
     if markdown_to is not None:
-        markdown_to.write_text(markdown("penstock check", cases), encoding="utf-8")
+        markdown_to.write_text(markdown("penstock check", found), encoding="utf-8")
     _show(found)
     if any(one.outcome is Outcome.FAILED for one in found):
         sys.exit(1)

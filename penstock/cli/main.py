@@ -19,6 +19,7 @@ COMMANDS = (
     "dev",
     "doctor",
     "check",
+    "contract",
     "status",
     "freshness",
     "ingest",

@@ -58,6 +58,9 @@ def run(
             markup=False,
             soft_wrap=True,
         )
+    for state in (state for of_view in states.values() for state in of_view[-days:] if state.warnings):
+        said = f"warning: {state.view}@{state.version} {state.partition}: {'; '.join(state.warnings)}"
+        out.print(said, style="yellow", markup=False, soft_wrap=True)
     warn(problems)
 
 

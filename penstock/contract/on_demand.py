@@ -63,10 +63,10 @@ class OnDemandView:
             if is_list(dtype) or dtype not in FEATURE_DTYPES:
                 raise ContractError(f"{where}: '{name}' is {dtype}; a column is one of {', '.join(sorted(FEATURE_DTYPES))}")
         for f in self.features:
-            if (f.default, f.minimum, f.maximum, f.nullable) != (None, None, None, True):
+            if (f.default, f.minimum, f.maximum, f.null_budget, f.allowed, f.nullable) != (None, None, None, None, (), True):
                 raise ContractError(
-                    f"{where}: feature '{f.name}' has a default, a range or nullable=False; those are for stored values:"
-                    " what is computed at the request follows from its inputs"
+                    f"{where}: feature '{f.name}' has a default, a range, a set, a null budget or nullable=False; those are for stored"
+                    " values: what is computed at the request follows from its inputs"
                 )
         object.__setattr__(self, "_function", source_of(self.compute, where))
 

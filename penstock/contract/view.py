@@ -9,6 +9,7 @@ from typing import Any
 from penstock.contract.aggregation import EACH_EVENT, OF_ANY_TYPE, Aggregation, window_suffix
 from penstock.contract.entity import Entity
 from penstock.contract.named_view import NamedView
+from penstock.contract.row_rules import RowRule, row_rules
 from penstock.contract.rules import require_name, require_not_reserved, require_positive, require_unique
 from penstock.contract.skew import SkewPolicy
 from penstock.contract.source import Source
@@ -53,6 +54,9 @@ class FeatureView:
         if_unavailable: what readers get when the store cannot answer.
         consistency: how many replicas a read hears. `local_one` is cheaper and answers while one replica does, but may give
             an older value after a node failed; of views read together the strongest counts.
+        row_count: least and most rows that a closed day may have; 0: it may be empty, None: any number.
+        warn_only: rules of the contract that warn and refuse nothing, by name, e.g. `amount_at_most_100`; see
+            `penstock contract show`.
         skew: how far what is served may be from what training is given.
         status: how far it is.
         description: one sentence for people.
@@ -79,6 +83,8 @@ class FeatureView:
     dense: bool = field(default=False, kw_only=True)
     if_unavailable: Degradation = field(default=fail(), kw_only=True)
     consistency: Consistency | str = field(default=Consistency.LOCAL_QUORUM, kw_only=True)
+    row_count: tuple[int, int | None] = field(default=(1, None), kw_only=True)
+    warn_only: tuple[str, ...] | list[str] = field(default=(), kw_only=True)
     skew: SkewPolicy = field(default=SkewPolicy(), kw_only=True)
     status: Readiness = field(default=Readiness.EXPERIMENTAL, kw_only=True)
     description: str = field(default="", kw_only=True)
@@ -112,6 +118,21 @@ class FeatureView:
         if self.consistency not in tuple(Consistency):
             raise ContractError(f"{where}: consistency={self.consistency!r}; it is one of {', '.join(map(repr, map(str, Consistency)))}")
         object.__setattr__(self, "consistency", Consistency(self.consistency))
+        self._check_row_rules(where)
+
+    def _check_row_rules(self, where: str) -> None:
+        match self.row_count:
+            case (int(least), int(most)) if 0 <= least <= most:
+                pass
+            case (int(least), None) if least >= 0:
+                pass
+            case _:
+                raise ContractError(f"{where}: row_count={self.row_count!r}; it is (least, most) rows of a day, e.g. (1_000, None)")
+        object.__setattr__(self, "warn_only", tuple(self.warn_only))
+        try:
+            _ = self.row_rules
+        except ContractError as error:
+            raise ContractError(f"{where}: {error.message}") from None
 
     def _sources(self, where: str) -> tuple[Source, ...]:
         if self.rows is not None:
@@ -200,6 +221,11 @@ class FeatureView:
     def feature_names(self) -> tuple[str, ...]:
         """The names of its features, in order."""
         return tuple(f.name for f in self.features)
+
+    @property
+    def row_rules(self) -> tuple[RowRule, ...]:
+        """What every day of its rows is held to before it is committed."""
+        return row_rules(self.features, self.row_count, self.warn_only)
 
     @property
     def ref(self) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from penstock.contract.rules import require_name, require_positive
 from penstock.contract.source import Pii
-from penstock.dtypes import FEATURE_DTYPES, NUMERIC_DTYPES, accepts, element, is_list, require_dtype
+from penstock.dtypes import FEATURE_DTYPES, FLOAT_DTYPES, NUMERIC_DTYPES, accepts, element, is_list, require_dtype
 from penstock.errors import ContractError
 
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str] | None
@@ -22,7 +22,9 @@ class Feature:
         dtype: see `penstock.dtypes`.
         unit: e.g. `minutes`; empty where there is none.
         nullable: whether null is a value the contract check accepts.
+        null_budget: largest share of a closed day's rows that may be null, e.g. 0.05; None: any but all.
         minimum, maximum: bounds the check accepts, ends included; numeric features only.
+        allowed: the values the check accepts beside null; empty: any. Of strings, whole numbers and bools.
         default: served, labelled DEFAULT, when the store cannot answer and the view's degradation says so.
         owner: where it differs from the view's.
         pii: `direct` is refused: it must never be online.
@@ -33,8 +35,10 @@ class Feature:
     dtype: str
     unit: str = field(default="", kw_only=True)
     nullable: bool = field(default=True, kw_only=True)
+    null_budget: float | None = field(default=None, kw_only=True)
     minimum: float | None = field(default=None, kw_only=True)
     maximum: float | None = field(default=None, kw_only=True)
+    allowed: tuple[Value, ...] | list[Value] = field(default=(), kw_only=True)
     default: Value = field(default=None, kw_only=True)
     owner: str = field(default="", kw_only=True)
     pii: Pii = field(default=Pii.NONE, kw_only=True)
@@ -52,6 +56,15 @@ class Feature:
             raise ContractError(f"{where}: a range is given but its dtype is {self.dtype}; ranges are for numbers")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ContractError(f"{where}: minimum {self.minimum} is above maximum {self.maximum}")
+        if self.null_budget is not None and not (self.nullable and 0 <= self.null_budget < 1):
+            said = f"null_budget={self.null_budget!r}" if self.nullable else "null_budget with nullable=False"
+            raise ContractError(f"{where}: {said}; it is a share of rows, 0 <= share < 1, of a feature that may be null")
+        object.__setattr__(self, "allowed", tuple(self.allowed))
+        if self.allowed and (is_list(self.dtype) or self.dtype in {*FLOAT_DTYPES, "timestamp"}):
+            raise ContractError(f"{where}: allowed= is given but its dtype is {self.dtype}; sets are of strings, whole numbers and bools")
+        odd = [value for value in self.allowed if value is None or not accepts(self.dtype, value)]
+        if odd:
+            raise ContractError(f"{where}: allowed= holds {odd[0]!r}, which is not a {self.dtype}")
         if self.default is not None and not accepts(self.dtype, self.default):
             raise ContractError(f"{where}: default {self.default!r} is not a {self.dtype}")
         if self.pii is Pii.DIRECT:

@@ -43,6 +43,7 @@ class Verdict:
     Args:
         rows: how many it has.
         gates, reasons: gate → whether it passed, and why not, a sentence each.
+        warnings: what is not as the contract has it, and refuses nothing, a sentence each.
         statistics: feature → what its values are like; None: not looked at.
         remarks: what is otherwise than it was, and refuses nothing, a sentence each; None: there was nothing to compare with.
     """
@@ -50,6 +51,7 @@ class Verdict:
     rows: int
     gates: Mapping[str, bool]
     reasons: Sequence[str] = field(default=())
+    warnings: Sequence[str] = field(default=())
     statistics: Mapping[str, ColumnStatistics] | None = None
     remarks: Sequence[str] | None = None
 
@@ -139,6 +141,7 @@ class _This:
             inputs=dict(self.inputs),
             gates=dict(verdict.gates),
             reasons=list(verdict.reasons),
+            warnings=list(verdict.warnings),
         )
 
     def profile(self, day: date, verdict: Verdict) -> Profile:

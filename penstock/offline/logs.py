@@ -46,6 +46,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
         inputs: table → Delta version read.
         gates: check → whether it passed.
         reasons: why it was refused, a sentence each.
+        warnings: what was not as the contract has it, and refused nothing, a sentence each.
     """
 
     table: str
@@ -62,6 +63,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     inputs: dict[str, int]
     gates: dict[str, bool]
     reasons: list[str]
+    warnings: list[str] = []
 
 
 _ATTEMPT_SCHEMA = pa.schema(
@@ -80,6 +82,7 @@ _ATTEMPT_SCHEMA = pa.schema(
         ("inputs", pa.string()),
         ("gates", pa.string()),
         ("reasons", pa.list_(pa.string())),
+        ("warnings", pa.list_(pa.string())),
     ]
 )
 _PUBLICATION_SCHEMA = pa.schema(
@@ -144,6 +147,7 @@ def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> 
                 "complete_until": row["complete_until"].astimezone(UTC),
                 "inputs": msgspec.json.decode(row["inputs"], type=dict[str, int]),
                 "gates": msgspec.json.decode(row["gates"], type=dict[str, bool]),
+                "warnings": row.get("warnings") or [],  # null in rows of before there were any
             }
         )
         for row in found

@@ -15,7 +15,7 @@ from penstock.offline.profiles import remarks_of
 from penstock.offline.sources import table_name
 from penstock.offline.watermark import DAY
 from penstock.online.ledger import Publication
-from penstock.orchestration.evaluations import evaluations
+from penstock.orchestration.evaluations import Result, evaluations
 from penstock.orchestration.partitions import days_of
 from penstock.store import Store
 
@@ -124,7 +124,7 @@ def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDef
         name="contract",
         blocking=True,
         partitions_def=partitions,
-        description="schema, keys, uniqueness, times, nulls and ranges as the view declares them, judged before the commit",
+        description="schema, rows, keys, uniqueness, times, nulls, ranges and sets as the view declares them, judged before the commit",
     )
     def contract(context: dg.AssetCheckExecutionContext) -> Any:
         days = days_of(context)
@@ -148,7 +148,7 @@ def distribution_check(store: Store, view: FeatureView, partitions: dg.Partition
     def distribution(context: dg.AssetCheckExecutionContext) -> Any:
         found = remarks_of(store.lake, view, days_of(context))
         results = {day.isoformat(): _drift(remarks) for day, remarks in found.items()}
-        yield from evaluations(context.instance, feature_key(view), "distribution", results, dg.AssetCheckSeverity.WARN)
+        yield from evaluations(context.instance, feature_key(view), "distribution", results)
         yield dg.Output(None)  # ends the step without a result that has no partition
 
     return distribution
@@ -215,6 +215,7 @@ def _attempt_metadata(entry: AttemptEntry) -> dict[str, Any]:
         "attempt": entry.attempt,
         "inputs": entry.inputs,
         **({"reasons": "; ".join(entry.reasons)} if entry.reasons else {}),
+        **({"warnings": "; ".join(entry.warnings)} if entry.warnings else {}),
     }
 
 
@@ -227,15 +228,20 @@ def _publication_metadata(row: Publication | None, held: str | None) -> dict[str
     return {"state": "online", "attempt": row.attempt, **times, **newer}
 
 
-def _drift(remarks: list[str] | None) -> tuple[bool, dict[str, Any]]:
+def _drift(remarks: list[str] | None) -> Result:
     if remarks is None:
-        return False, {"state": "insufficient data: there are not yet two weeks to compare with"}
-    return not remarks, {"remarks": "; ".join(remarks)} if remarks else {}
+        said = {"state": "insufficient data: there are not yet three weeks to compare with"}
+        return Result(False, said, dg.AssetCheckSeverity.WARN)
+    return Result(not remarks, {"remarks": "; ".join(remarks)} if remarks else {}, dg.AssetCheckSeverity.WARN)
 
 
-def _verdict(entry: AttemptEntry) -> tuple[bool, dict[str, Any]]:
+def _verdict(entry: AttemptEntry) -> Result:
     failed = [name for name, passed in entry.gates.items() if not passed]
     metadata: dict[str, Any] = {"rules": len(entry.gates), "rows": entry.rows}
     if failed:
         metadata |= {"failed": ", ".join(failed), "reasons": "; ".join(entry.reasons), "state": entry.state}
-    return entry.state == "passed", metadata
+        metadata |= {"warnings": "; ".join(entry.warnings)} if entry.warnings else {}
+        return Result(False, metadata)
+    if entry.warnings:
+        return Result(False, metadata | {"warnings": "; ".join(entry.warnings)}, dg.AssetCheckSeverity.WARN)
+    return Result(True, metadata)

@@ -6,10 +6,18 @@ so it is used here only; tests/orchestration holds this file to what the UI read
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+
+class Result(NamedTuple):
+    """What a check came to for one partition."""
+
+    passed: bool
+    metadata: Mapping[str, Any]
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 
 
 def latest_materializations(
@@ -36,15 +44,14 @@ def evaluations(
     instance: dg.DagsterInstance,
     key: dg.AssetKey,
     check: str,
-    results: Mapping[str, tuple[bool, Mapping[str, Any]]],
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    results: Mapping[str, Result],
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """One evaluation per partition: partition → (passed, metadata).
+    """One evaluation per partition.
 
     A partition that this instance never materialized (its lake was filled by another) has nothing to show it on.
     """
     targets = latest_materializations(instance, key, list(results))
-    for partition, (passed, metadata) in results.items():
+    for partition, (passed, metadata, severity) in results.items():
         if partition not in targets:
             continue
         yield dg.AssetCheckEvaluation(

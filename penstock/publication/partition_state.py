@@ -27,6 +27,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
         complete_until: up to which event time that had all its inputs.
         check: what the checks said of the newest attempt; None: there was none.
         reasons: why it was refused.
+        warnings: what of it was not as the contract has it, and refused nothing.
         published: whether an attempt is online.
         readable_at: since when the newest that is.
         due: whether a newer one is committed than the one online.
@@ -46,6 +47,7 @@ class PartitionState(msgspec.Struct, frozen=True, kw_only=True):
     due: bool
     stale_by_code: bool
     stale_by_data: dict[str, int]
+    warnings: list[str] = []
 
     @property
     def word(self) -> Word:
@@ -104,6 +106,7 @@ def partition_states(
                 due=attempt is not None and (row is None or attempt.attempt > row.attempt),
                 stale_by_code=attempt is not None and attempt.code != code,
                 stale_by_data=changed.get(day, {}),
+                warnings=[] if last is None else list(last.warnings),
             )
         )
     return found

@@ -8,9 +8,7 @@ one closed day of real source rows ──► computed ──► the contract: `c
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 
 from pyspark.errors import PySparkException
@@ -33,36 +31,10 @@ from penstock.quality.distributions import unlike
 from penstock.quality.drift import statistics_of_days
 from penstock.registry.plan import diff
 from penstock.registry.snapshot import Snapshot
+from penstock.report.checks import Checked, Outcome
 
 ENCODED = 2_000
 """Rows of a view that are encoded and decoded."""
-
-
-class Outcome(StrEnum):
-    """What a check came to."""
-
-    PASSED = "passed"
-    WARNING = "warning"
-    """It changes what somebody is given, which may be what is wanted."""
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    """There was nothing to look at."""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One check of a change.
-
-    Args:
-        of: what was checked: `definitions`, or a view as `name@version`.
-        name, outcome: which check, and what it came to.
-        said: in a sentence.
-    """
-
-    of: str
-    name: str
-    outcome: Outcome
-    said: str
 
 
 def check_definitions(now: Snapshot, published: Snapshot | None) -> list[Checked]:
@@ -117,7 +89,8 @@ def check_view(spark: SparkSession, lake: Lake, view: FeatureView, now: datetime
 def _of_rows(spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame, day: date, limit: datetime) -> Iterator[Checked]:
     verdict = audit(view, rows, {day: limit})[day]
     if verdict.passed:
-        yield Checked(view.ref, "contract", Outcome.PASSED, f"{verdict.rows:,} rows of {day} keep it")
+        said = "; ".join(verdict.warnings) or f"{verdict.rows:,} rows of {day} keep it"
+        yield Checked(view.ref, "contract", Outcome.WARNING if verdict.warnings else Outcome.PASSED, said)
     else:
         yield Checked(view.ref, "contract", Outcome.FAILED, f"{day}: {'; '.join(verdict.reasons)}")
     yield _served(view, rows)

@@ -12,77 +12,87 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from penstock.contract.row_rules import Kind, RowRule
 from penstock.contract.view import FeatureView
-from penstock.contract.view_parts import Feature
-from penstock.dtypes import FLOAT_DTYPES
 from penstock.errors import PenstockError
 from penstock.offline.attempt import Verdict
 from penstock.offline.compute import is_complete, judged_day
 from penstock.offline.watermark import DAY, start_of
 
-NO_EVENT_TIME = "event_time_not_null"
-REPEATED = "one_row_per_key_and_event_time"
+NO_EVENT_TIME, REPEATED = Kind.EVENT_TIME_NOT_NULL.value, Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME.value
 _PARTITION = "partition"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: a count per partition that must lie between two bounds, ends included; without a metric it is counted apart."""
+    """One rule: a count, or a share of rows, per partition that must lie between two bounds, ends included; without a metric it is
+    counted apart. One that warns refuses nothing."""
 
     name: str
     metric: Column | None
     minimum: float | None = None
     maximum: float | None = None
     closed_days_only: bool = False
+    warns: bool = False
 
-    def sentence(self, seen: object) -> str:
-        """Why a partition is refused."""
+    def sentence(self, seen: float) -> str:
+        """Why a partition is refused, or warned of."""
         if self.maximum == 0:
             return f"{self.name}: {seen} row(s), expected none"
         bounds = [f"{word} {bound:g}" for word, bound in (("at least", self.minimum), ("at most", self.maximum)) if bound is not None]
-        return f"{self.name}: {seen}, expected {' and '.join(bounds)}"
+        return f"{self.name}: {seen:.4g}, expected {' and '.join(bounds)}"
 
 
 def rules(view: FeatureView) -> list[Rule]:
     """The rules of a view, over computed rows with `_complete` (whether their day is complete so far; null without an event time) added."""
-    keys = [F.col(name) for name in view.entity.join_keys]
-    none = F.lit(False)
-    no_key = none
-    for key in keys:
-        no_key = no_key | key.isNull()
-    found = [
-        Rule("has_rows", F.count(F.lit(1)), minimum=1, closed_days_only=True),
-        Rule("join_keys_not_null", F.count_if(no_key), maximum=0),
-        Rule(REPEATED, None, maximum=0),
-        Rule(NO_EVENT_TIME, F.count_if(F.col("event_time").isNull()), maximum=0),
-        Rule("event_time_not_in_future", F.count_if(~F.col("_complete")), maximum=0),
-    ]
-    for feature in view.features:
-        found += _feature_rules(feature)
-    return found
+    return [_measured(view, rule) for rule in view.row_rules]
 
 
-def _feature_rules(feature: Feature) -> list[Rule]:
-    column = F.col(feature.name)
-    found = []
-    if feature.nullable:
-        found.append(Rule(f"{feature.name}_not_all_null", F.count(column), minimum=1, closed_days_only=True))
-    else:
-        found.append(Rule(f"{feature.name}_not_null", F.count_if(column.isNull()), maximum=0))
-    if feature.dtype in FLOAT_DTYPES:
-        unreal = F.isnan(column) | column.isin(float("inf"), float("-inf"))
-        found.append(Rule(f"{feature.name}_is_a_number", F.count_if(unreal), maximum=0))
-    if feature.minimum is not None:
-        found.append(Rule(f"{feature.name}_at_least_{feature.minimum:g}", F.count_if(column < feature.minimum), maximum=0))
-    if feature.maximum is not None:
-        found.append(Rule(f"{feature.name}_at_most_{feature.maximum:g}", F.count_if(column > feature.maximum), maximum=0))
-    return found
+def _measured(view: FeatureView, rule: RowRule) -> Rule:
+    """A rule with what it counts."""
+    column = F.col(rule.feature)
+
+    def counted(metric: Column | None, minimum: float | None = None, maximum: float | None = None) -> Rule:
+        return Rule(rule.name, metric, minimum, maximum, rule.closed_days_only, rule.warns)
+
+    def none_of(broken: Column) -> Rule:
+        return counted(F.count_if(broken), maximum=0)
+
+    match rule.kind:
+        case Kind.ROWS_AT_LEAST:
+            return counted(F.count(F.lit(1)), minimum=rule.bound)
+        case Kind.ROWS_AT_MOST:
+            return counted(F.count(F.lit(1)), maximum=rule.bound)
+        case Kind.JOIN_KEYS_NOT_NULL:
+            return none_of(reduce(or_, (F.col(name).isNull() for name in view.entity.join_keys)))
+        case Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME:
+            return counted(None, maximum=0)
+        case Kind.EVENT_TIME_NOT_NULL:
+            return none_of(F.col("event_time").isNull())
+        case Kind.EVENT_TIME_NOT_IN_FUTURE:
+            return none_of(~F.col("_complete"))
+        case Kind.NOT_ALL_NULL:
+            return counted(F.count(column), minimum=1)
+        case Kind.NOT_NULL:
+            return none_of(column.isNull())
+        case Kind.NULL_BUDGET:
+            return counted(F.count_if(column.isNull()) / F.count(F.lit(1)), maximum=rule.bound)
+        case Kind.IS_A_NUMBER:
+            return none_of(F.isnan(column) | column.isin(float("inf"), float("-inf")))
+        case Kind.AT_LEAST:
+            return none_of(column < F.lit(rule.bound))
+        case Kind.AT_MOST:
+            return none_of(column > F.lit(rule.bound))
+        case Kind.ALLOWED:
+            return none_of(~column.isin(*rule.allowed))
 
 
 def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
@@ -114,8 +124,13 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
         broken = [rule for rule in checks if rule.name in failed[day]]
         verdicts[day] = Verdict(
             rows=int(record["_rows"]),
-            gates={rule.name: rule.name not in failed[day] for rule in checks if day in closed or not rule.closed_days_only},
-            reasons=[rule.sentence(record[rule.name]) for rule in broken],
+            gates={
+                rule.name: rule.name not in failed[day]
+                for rule in checks
+                if not rule.warns and (day in closed or not rule.closed_days_only)
+            },
+            reasons=[rule.sentence(record[rule.name]) for rule in broken if not rule.warns],
+            warnings=[rule.sentence(record[rule.name]) for rule in broken if rule.warns],
         )
     return verdicts
 

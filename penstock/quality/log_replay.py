@@ -32,7 +32,7 @@ from penstock.point_in_time.spine import TableRows
 from penstock.point_in_time.view_join import ViewJoin
 from penstock.quality.findings import SAME, Finding, Judge, Records, rows_of
 from penstock.quality.logged_values import Mask, differ, typed
-from penstock.quality.served_log import SERVED
+from penstock.quality.served_log import SERVED, served_of
 from penstock.registry.snapshot import view_entry
 from penstock.serving.judgement import Outcome
 
@@ -145,16 +145,7 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, ser
         "values",
         "statuses",
     ]
-    where = (
-        (pc.field("event_date") >= pa.scalar(since.date()))
-        & (pc.field("event_date") <= pa.scalar(until.date()))
-        & (pc.field("at") >= pa.scalar(since))
-        & (pc.field("at") < pa.scalar(until))
-        & (pc.field("view") == view.name)
-        & (pc.field("version") == view.version)
-        & pc.field("key").is_valid()
-        & (pc.field("entity") == view.entity.name)
-    )
+    where = served_of(view, since, until) & pc.field("key").is_valid() & (pc.field("entity") == view.entity.name)
     if service:
         where = where & (pc.field("service") == service)
     try:

@@ -118,16 +118,8 @@ class Ages:
 
 def served_ages(lake: Lake, view: FeatureView, since: datetime, until: datetime) -> Ages | None:
     """The ages of what the log in the lake has of `[since, until)`; None: it has nothing."""
-    where = (
-        (pc.field("event_date") >= pa.scalar(since.date()))
-        & (pc.field("at") >= pa.scalar(since))
-        & (pc.field("at") < pa.scalar(until))
-        & (pc.field("view") == view.name)
-        & (pc.field("version") == view.version)
-        & pc.field("event_time").is_valid()
-    )
     try:
-        rows = rows_where(lake.dataset(SERVED), where, ["at", "event_time"])
+        rows = rows_where(lake.dataset(SERVED), served_of(view, since, until) & pc.field("event_time").is_valid(), ["at", "event_time"])
     except TableNotFoundError:
         return None
     if not rows.num_rows:
@@ -135,6 +127,21 @@ def served_ages(lake: Lake, view: FeatureView, since: datetime, until: datetime)
     ages = pc.subtract(rows["at"].cast(pa.int64()), rows["event_time"].cast(pa.int64()))
     p50, p95 = (timedelta(microseconds=age) for age in pc.quantile(ages, q=[0.5, 0.95], interpolation="higher").to_pylist())
     return Ages(rows.num_rows, p50, p95)
+
+
+def in_days(since: datetime, until: datetime) -> Any:
+    """The condition for rows of the days that `[since, until)` touches, in either table of the log."""
+    return (pc.field("event_date") >= pa.scalar(since.date())) & (pc.field("event_date") <= pa.scalar(until.date()))
+
+
+def served_within(since: datetime, until: datetime) -> Any:
+    """The condition for rows of `SERVED` whose values were judged in `[since, until)`."""
+    return in_days(since, until) & (pc.field("at") >= pa.scalar(since)) & (pc.field("at") < pa.scalar(until))
+
+
+def served_of(view: FeatureView, since: datetime, until: datetime) -> Any:
+    """The condition for those of one view version."""
+    return served_within(since, until) & (pc.field("view") == view.name) & (pc.field("version") == view.version)
 
 
 def _groups(paths: Iterable[Path]) -> Iterator[list[Path]]:

@@ -25,7 +25,7 @@ from penstock.online.ledger import FIRST_GENERATION
 from penstock.point_in_time.joined import Resources
 from penstock.quality.beside_training import training_check
 from penstock.quality.log_replay import Example, ViewReplay, replay_log
-from penstock.quality.served_log import COUNTS, SERVED
+from penstock.quality.served_log import COUNTS, SERVED, in_days, served_within
 from penstock.quality.skew import A_RATE, Completeness, Level, SkewCheck, skew_checks, worst
 
 SKEW = "log/skew"
@@ -222,18 +222,13 @@ def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
     try:
         counts = lake.dataset(COUNTS).to_table(
             columns=["sampled"],
-            filter=_of_days(since, until) & (pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)),
+            filter=in_days(since, until) & (pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)),
         )
-        within = _of_days(since, until) & (pc.field("at") >= pa.scalar(since)) & (pc.field("at") < pa.scalar(until))
-        rows = rows_where(lake.dataset(SERVED), within, ["request_id", "at", "row"])
+        rows = rows_where(lake.dataset(SERVED), served_within(since, until), ["request_id", "at", "row"])
     except TableNotFoundError:
         return Completeness(0, 0)
     sampled = pc.sum(counts["sampled"]).as_py() or 0
     return Completeness(sampled, max(0, sampled - rows.group_by(["request_id", "at", "row"]).aggregate([]).num_rows))
-
-
-def _of_days(since: datetime, until: datetime) -> Any:
-    return (pc.field("event_date") >= pa.scalar(since.date())) & (pc.field("event_date") <= pa.scalar(until.date()))
 
 
 def _entry(

@@ -28,7 +28,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COMPUTED = "its partitions are outdated: compute them again"
+_JUDGED = "days computed from now on are held to it; those that are committed stay"
 _REFUSED = "refused: the features of a version do not change; raise its version"
+_OF_ROWS = {"nullable", "null_budget", "minimum", "maximum", "allowed"}
 _MEANS = {
     "fingerprint": _COMPUTED,
     "schema_id": _REFUSED,
@@ -36,6 +38,8 @@ _MEANS = {
     "consistency": "reads hear another number of replicas: at local_one they may give an older value after a node failed",
     "skew.invalidate": "attempts that are served altered are taken back by themselves, or no longer",
     "skew.hold_back": "days that are largely otherwise are refused, or no longer",
+    "row_count": _JUDGED,
+    "warn_only": _JUDGED,
     "contract": "clients that pinned the old contract get ContractMismatch",
 }
 _MEANS_ON_DEMAND = {"fingerprint": "gateways serve it once they have this code; training sets made with the other are not made again"}
@@ -73,7 +77,12 @@ def _compared(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) ->
             yield Change(what=what, kind="removed")
         else:
             for field, one, other in _fields("", msgspec.to_builtins(before[name]), msgspec.to_builtins(after[name])):
-                yield Change(what=what, kind="changed", field=field, before=one, after=other, means=means.get(field, ""))
+                yield Change(what=what, kind="changed", field=field, before=one, after=other, means=_meaning(means, field))
+
+
+def _meaning(means: Mapping[str, str], field: str) -> str:
+    of, _, part = field.rpartition(".")
+    return _JUDGED if of.startswith("features.") and part in _OF_ROWS else means.get(field, "")
 
 
 def _fields(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -43,7 +43,7 @@ class SourceEntry(msgspec.Struct, frozen=True, kw_only=True):
     description: str
 
 
-class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
+class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str
     dtype: str
     unit: str
@@ -54,6 +54,8 @@ class FeatureEntry(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     pii: str
     description: str
+    null_budget: float | None = None
+    allowed: list[Any] = []
 
 
 class FreshnessEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ class ViewEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     description: str
     consistency: Consistency = Consistency.LOCAL_QUORUM
     skew: SkewPolicyEntry | None = None
+    row_count: tuple[int, int | None] | None = None
+    warn_only: list[str] = []
 
     @property
     def ref(self) -> str:
@@ -295,6 +299,8 @@ def view_entry(view: FeatureView) -> ViewEntry:
         description=view.description,
         consistency=Consistency(view.consistency),
         skew=_skew_entry(view.skew),
+        row_count=None if view.row_count == (1, None) else view.row_count,
+        warn_only=sorted(view.warn_only),
     )
 
 
@@ -321,6 +327,8 @@ def _feature_entry(feature: Feature, owner: str) -> FeatureEntry:
         owner=feature.owner or owner,
         pii=str(feature.pii),
         description=feature.description,
+        null_budget=feature.null_budget,
+        allowed=list(feature.allowed),
     )
 
 

@@ -107,8 +107,10 @@ def test_a_function_that_its_file_no_longer_has_is_refused(tmp_path: Path) -> No
         ({"inputs": [ORDERS]}, "'orders__sizes' is list"),
         ({"inputs": {ORDERS: ["price"]}}, "orders@1 has no feature 'price'"),
         ({"features": [Feature("a", "float64"), Feature("a", "int64")]}, "duplicate"),
-        ({"features": [Feature("a", "float64", default=1.0)]}, "'a' has a default, a range or nullable=False"),
-        ({"features": [Feature("a", "float64", minimum=1.0)]}, "'a' has a default, a range or nullable=False"),
+        ({"features": [Feature("a", "float64", default=1.0)]}, "'a' has a default, a range, a set, a null budget or nullable=False"),
+        ({"features": [Feature("a", "float64", minimum=1.0)]}, "'a' has a default, a range, a set, a null budget or nullable=False"),
+        ({"features": [Feature("a", "float64", null_budget=0.1)]}, "'a' has a default, a range, a set, a null budget or nullable=False"),
+        ({"features": [Feature("a", "int64", allowed=[1])]}, "'a' has a default, a range, a set, a null budget or nullable=False"),
     ],
 )
 def test_a_view_that_cannot_be_right_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

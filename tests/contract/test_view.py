@@ -140,6 +140,15 @@ def test_aggregations_name_their_features_by_column_function_and_window() -> Non
         ),
         ({"aggregations": [count(over=[hours(1)]), count(over=[hours(1)])]}, "1 duplicate name"),
         ({"entity": Entity("shop", {"shop": "string"})}, "source 'orders' has no column 'shop'"),
+        *[
+            ({"row_count": odd}, r"row_count=.*; it is \(least, most\) rows of a day")
+            for odd in (5, (5,), (-1, None), (5, 4), (None, 4), ("1", None))
+        ],
+        (
+            {"warn_only": ["orders_1h_not_null"]},
+            "warn_only names 'orders_1h_not_null', which is no rule of this view; its rules .* 'has_rows'",
+        ),
+        ({"warn_only": ["join_keys_not_null"]}, "feature view 'spending': warn_only names 'join_keys_not_null', which always refuses"),
         ({"entity": Entity("customer", {"customer": "int64"})}, "join key 'customer' is int64 in entity 'customer', string in its source"),
     ],
 )
@@ -188,6 +197,17 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
         Feature("price", "decimal")
     with pytest.raises(ContractError, match="default 'x' is not a int64"):
         Feature("n", "int64", default="x")
+    for budget in (-0.1, 1, 1.5):
+        with pytest.raises(ContractError, match=r"feature 'n': null_budget=.*; it is a share of rows, 0 <= share < 1"):
+            Feature("n", "int64", null_budget=budget)
+    with pytest.raises(ContractError, match="null_budget with nullable=False"):
+        Feature("n", "int64", null_budget=0.1, nullable=False)
+    for dtype, value in (("float64", 1.0), ("timestamp", None), ("list[int64]", [1])):
+        with pytest.raises(ContractError, match="sets are of strings, whole numbers and bools"):
+            Feature("n", dtype, allowed=[value])
+    for odd in ("1", None, 2**40):
+        with pytest.raises(ContractError, match=r"allowed= holds .*, which is not a int32"):
+            Feature("n", "int32", allowed=[1, odd])
     with pytest.raises(ContractError, match="a join key is one of"):
         Entity("place", {"lat": "float64"})
     with pytest.raises(ContractError, match="'event_time' must be a timestamp column of its schema; it is missing"):

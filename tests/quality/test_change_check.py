@@ -11,9 +11,10 @@ from penstock.clock import FixedClock
 from penstock.contract import Feature, FeatureService, FeatureView
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import attempts
-from penstock.quality.change_check import Checked, Outcome, changed_views, check_definitions, check_view
+from penstock.quality.change_check import changed_views, check_definitions, check_view
 from penstock.registry.project import Project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
+from penstock.report.checks import Checked, Outcome
 from tests.world import MONDAY, World, last_order, view_of_orders
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

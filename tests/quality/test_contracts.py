@@ -65,6 +65,61 @@ def test_an_open_day_may_still_be_empty_and_a_closed_one_may_not(spark: Any) -> 
     assert not judge(spark, []).passed
 
 
+SHOPS = view_of_orders(
+    features=[
+        Feature("shop", "string", allowed=["north", "south"]),
+        Feature("items", "int32", allowed=[1, 2, 3]),
+        Feature("rating", "float64", null_budget=0.5, maximum=5),
+    ],
+    row_count=(2, 4),
+)
+
+
+def judge_shops(spark: Any, rows: list[tuple[Any, ...]], limit: datetime = MONDAY + DAY, view: Any = SHOPS) -> Any:
+    stamped = [("ann", at(n), *row) for n, row in enumerate(rows)]
+    frame = spark.createDataFrame(stamped, "customer string, event_time timestamp, shop string, items int, rating double")
+    return audit(view, frame, {TODAY: limit})[TODAY]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reasons"),
+    [
+        ([("north", 1, 4.0), ("south", 3, None)], []),
+        ([(None, None, 4.0), ("south", 3, None)], []),  # null is no value of a set: it has rules of its own
+        ([("north", 1, 4.0), ("South", 3, 1.0)], ["shop_allowed: 1 row(s), expected none"]),
+        ([("north", 0, 4.0), ("south", 4, 1.0)], ["items_allowed: 2 row(s), expected none"]),
+        ([("north", 1, None), ("south", 3, None), ("south", 3, 1.0)], ["rating_null_budget: 0.6667, expected at most 0.5"]),
+        ([("north", 1, 4.0)], ["rows_at_least_2: 1, expected at least 2"]),
+        ([("north", 1, 4.0)] * 5, ["rows_at_most_4: 5, expected at most 4"]),
+    ],
+)
+def test_sets_null_budgets_and_row_counts(spark: Any, rows: list[tuple[Any, ...]], reasons: list[str]) -> None:
+    verdict = judge_shops(spark, rows)
+    assert verdict.reasons == reasons
+    assert verdict.passed is not bool(reasons)
+
+
+def test_an_open_day_may_have_few_rows_and_many_nulls_and_never_too_many_rows(spark: Any) -> None:
+    assert judge_shops(spark, [("north", 1, None)], at(23)).passed
+    assert judge_shops(spark, [("north", 1, 1.0)] * 5, at(23)).reasons == ["rows_at_most_4: 5, expected at most 4"]
+
+
+def test_a_rule_that_warns_refuses_nothing_and_is_told(spark: Any) -> None:
+    view = view_of_orders(features=SHOPS.features, row_count=(2, 4), warn_only=["rows_at_least_2", "rating_at_most_5"])
+    verdict = judge_shops(spark, [("north", 1, 9.0)], view=view)
+    assert verdict.passed
+    assert verdict.reasons == []
+    assert verdict.warnings == ["rows_at_least_2: 1, expected at least 2", "rating_at_most_5: 1 row(s), expected none"]
+    assert not {"rows_at_least_2", "rating_at_most_5"} & set(verdict.gates)
+    both = judge_shops(spark, [("west", 1, 9.0), ("north", 1, 1.0)], view=view)
+    assert (both.reasons, both.warnings) == (["shop_allowed: 1 row(s), expected none"], ["rating_at_most_5: 1 row(s), expected none"])
+
+
+def test_a_day_without_rows_is_refused_by_every_rule_that_needs_some(spark: Any) -> None:
+    reasons = {reason.partition(":")[0] for reason in judge_shops(spark, []).reasons}
+    assert reasons == {"rows_at_least_2", "shop_not_all_null", "items_not_all_null", "rating_not_all_null"}
+
+
 def test_each_partition_has_a_verdict_of_its_own(spark: Any) -> None:
     days = {TODAY - DAY: MONDAY, TODAY: MONDAY + DAY, TODAY + DAY: MONDAY + 2 * DAY}
     frame = spark.createDataFrame(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.contract import Budget, FeatureService, SkewPolicy, hours
+from penstock.contract import Budget, Feature, FeatureService, SkewPolicy, hours
 from penstock.errors import ContractError, RegistryError
 from penstock.offline.lake import Lake
 from penstock.offline.registry_log import find_snapshot, log_snapshot, snapshots
@@ -108,3 +108,17 @@ def test_what_skew_a_view_and_a_service_may_have_is_in_the_snapshot_where_it_is_
 def test_a_service_has_no_budget_of_a_check_that_there_is_not() -> None:
     with pytest.raises(ContractError, match="feature service 'orders': there is no check 'fresh'; they are fidelity, staleness,"):
         FeatureService("orders", views=[view_of_orders()], owner="ml", budgets={"fresh": Budget(0.1, 0.2)})
+
+
+def test_what_rows_are_held_to_is_in_the_snapshot_where_it_is_not_the_default() -> None:
+    plain = snapshot()
+    for absent in (b"row_count", b"warn_only", b"null_budget", b"allowed"):
+        assert absent not in plain.to_json()
+    strict = snapshot(
+        row_count=(5, 9), warn_only=["rows_at_most_9"], features=[Feature("amount", "float64", unit="euro", minimum=0, null_budget=0.1)]
+    )
+    assert load_snapshot(strict.to_json()) == strict
+    changes = {(field, means.partition(":")[0]) for _, field, means in said(plain, strict)}
+    held = "days computed from now on are held to it; those that are committed stay"
+    assert changes == {("row_count", held), ("warn_only", held), ("features.amount.null_budget", held)}
+    assert strict.views[0].fingerprint == plain.views[0].fingerprint  # nothing is to be computed again

@@ -2,13 +2,13 @@
 
 from xml.etree import ElementTree
 
-from penstock.report.checks import Case, junit, markdown
+from penstock.report.checks import Checked, Outcome, junit, markdown
 
 CASES = [
-    Case("definitions", "registry", "warning", "a | b"),
-    Case("spending@1", "contract", "failed", "3 row(s) < 0 & \"null\""),
-    Case("spending@1", "values", "skipped", "nothing committed"),
-    Case("spending@1", "served", "passed", "all"),
+    Checked("definitions", "registry", Outcome.WARNING, "a | b"),
+    Checked("spending@1", "contract", Outcome.FAILED, "3 row(s) < 0 & \"null\""),
+    Checked("spending@1", "values", Outcome.SKIPPED, "nothing committed"),
+    Checked("spending@1", "served", Outcome.PASSED, "all"),
 ]  # fmt: skip
 
 
