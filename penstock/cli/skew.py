@@ -16,11 +16,13 @@ from penstock.cli.days import instant
 from penstock.cli.screen import err, out, print_whole
 from penstock.contract import FeatureView
 from penstock.errors import SkewError
+from penstock.offline.logs import publications
 from penstock.offline.profiles import profiles_of
 from penstock.offline.statistics import Reference
+from penstock.offline.watermark import days_between
 from penstock.quality.skew import CHECKS, Level
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry, newest_windows, on_time
-from penstock.quality.skew_report import skew_page
+from penstock.quality.skew_report import Beside, skew_page
 from penstock.store import Store
 from penstock.training_set.reference import newest_references
 
@@ -91,19 +93,24 @@ def report(
     if not entries:
         raise SkewError(f"nothing was judged in the last {days} day(s)", hint="the job `skew` in Dagster does so each hour")
     subtitle = f"{store.settings.root.name}, {days} day(s) up to {now:%Y-%m-%d %H:%M} UTC"
-    to.write_text(skew_page(entries, "Served and trained", subtitle, _beside(store, wanted, entries)))
+    to.write_text(skew_page(entries, "Served and trained", subtitle, _beside(store, wanted, entries, now - days * DAY, now)))
     out.print(f"{len(entries)} window(s) of views: {to}", markup=False, soft_wrap=True)
 
 
-def _beside(store: Store, views: Sequence[FeatureView], entries: Sequence[SkewEntry]) -> dict[FeatureView, list[Reference]]:
-    """View → what it was last trained on, and the lake's rows of the newest day that was judged."""
+def _beside(
+    store: Store, views: Sequence[FeatureView], entries: Sequence[SkewEntry], since: datetime, now: datetime
+) -> dict[FeatureView, Beside]:
+    """View → what it was last trained on and the lake's rows of the newest day that was judged; and its days, and when they were
+    online."""
     trained, found = newest_references(store.lake, views), {}
     for view in views:
-        days = {entry.since.date() for entry in entries if entry.served and entry.is_of(view)}
-        profiles = profiles_of(store.lake, view, {max(days)}) if days else {}
-        of_lake = [Reference(f"the lake's rows of {day}", profile.statistics) for day, profile in profiles.items()]
-        found[view] = [*([trained[view]] if view in trained else []), *of_lake]
-    return {view: beside for view, beside in found.items() if beside}
+        profiles = profiles_of(store.lake, view, days_between(since.date(), now.date()))
+        days = {day: profile.statistics for day, profile in profiles.items()}
+        judged = max((entry.since.date() for entry in entries if entry.served and entry.is_of(view)), default=None)
+        of_lake = [Reference(f"the lake's rows of {day}", days[day]) for day in [judged] if day in days]
+        references = [*([trained[view]] if view in trained else []), *of_lake]
+        found[view] = Beside(references, days, publications(store.lake, view.name, view.version))
+    return found
 
 
 def _of(views: Sequence[FeatureView], entries: list[SkewEntry]) -> list[SkewEntry]:

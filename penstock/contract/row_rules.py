@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from penstock.contract.view_parts import Feature, Value
+from penstock.contract.view_parts import Feature
 from penstock.dtypes import FLOAT_DTYPES
 from penstock.errors import ContractError
 
@@ -54,7 +54,7 @@ class RowRule:
     kind: Kind
     feature: str = ""
     bound: float | None = None
-    allowed: tuple[Value, ...] = ()
+    allowed: tuple[bool | int | str, ...] = ()
     closed_days_only: bool = False
     warns: bool = False
 

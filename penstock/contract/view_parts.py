@@ -1,5 +1,6 @@
 """The parts a feature view is made of: a feature, a freshness SLA, a degradation, a readiness, a consistency."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -38,7 +39,7 @@ class Feature:
     null_budget: float | None = field(default=None, kw_only=True)
     minimum: float | None = field(default=None, kw_only=True)
     maximum: float | None = field(default=None, kw_only=True)
-    allowed: tuple[Value, ...] | list[Value] = field(default=(), kw_only=True)
+    allowed: Sequence[bool | int | str] = field(default=(), kw_only=True)
     default: Value = field(default=None, kw_only=True)
     owner: str = field(default="", kw_only=True)
     pii: Pii = field(default=Pii.NONE, kw_only=True)

@@ -1,17 +1,20 @@
 """What windows of the feature log came to, as a page: which features differed when, how late rows were, and examples."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from types import MappingProxyType
 
 from penstock.contract.view import FeatureView
-from penstock.offline.statistics import Reference
+from penstock.offline.statistics import ColumnStatistics, Reference
+from penstock.online.ledger import Publication
 from penstock.quality.distribution_pictures import distribution_parts
 from penstock.quality.findings import SAME, Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, ENOUGH, Level
 from penstock.quality.skew_log import HOUR, SkewEntry, newest_windows
+from penstock.quality.time_lines import freshness_line, null_map
 from penstock.report.charts import heat, lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
 
@@ -19,15 +22,28 @@ _EXAMPLES = 20
 _FEATURES = 40  # a picture of more cannot be read; then those are shown that differed
 
 
-def skew_page(
-    entries: Sequence[SkewEntry], title: str, subtitle: str, beside: Mapping[FeatureView, Sequence[Reference]] = MappingProxyType({})
-) -> str:
+@dataclass(frozen=True)
+class Beside:
+    """What is shown of a view beside its windows.
+
+    Args:
+        references: what its newest settled day, as it was served, is drawn beside; the first is what it is compared with.
+        days: day → feature → what the lake's rows of it are like.
+        publications: its ledger rows.
+    """
+
+    references: Sequence[Reference] = ()
+    days: Mapping[date, Mapping[str, ColumnStatistics]] = field(default_factory=dict)
+    publications: Sequence[Publication] = ()
+
+
+def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str, beside: Mapping[FeatureView, Beside] = MappingProxyType({})) -> str:
     """The page as HTML.
 
     Args:
         entries: of some views, in any order.
         title, subtitle: above all.
-        beside: view → what its newest settled day, as it was served, is drawn beside; the first is what it is compared with.
+        beside: view → what else is shown of it.
     """
     views = {(view.name, view.version): view for view in beside}
     entries = sorted(entries, key=lambda entry: (entry.view, entry.version, entry.generation, entry.until, entry.since))
@@ -59,9 +75,8 @@ def skew_page(
         windows = list(of_view)
         parts += _of_view(windows)
         view = views.get((windows[0].view, windows[0].version))
-        day = next((entry for entry in reversed(windows) if entry.served), None)
-        if view is not None and day is not None:
-            parts += distribution_parts(view, Reference(f"served on {day.since:%Y-%m-%d}", day.served), beside[view])
+        if view is not None:
+            parts += _more(view, windows, beside[view])
     return page(title, subtitle, parts)
 
 
@@ -95,6 +110,16 @@ def _of_view(entries: Sequence[SkewEntry]) -> list[Part]:
     lines_of = [_example(one) for entry in reversed(entries) for one in entry.examples if one.finding not in SAME][:_EXAMPLES]
     if lines_of:
         parts.append(Table(["at (UTC)", "key", "finding", "served", "by the lake", "event times"], lines_of, left=(1, 2, 3, 4, 5)))
+    return parts
+
+
+def _more(view: FeatureView, windows: Sequence[SkewEntry], beside: Beside) -> list[Part]:
+    mine = [row for row in beside.publications if row.generation == windows[-1].generation]
+    parts = freshness_line(view, mine, min(entry.since for entry in windows), windows[-1].until)
+    parts += null_map(beside.days, view.feature_names)
+    day = next((entry for entry in reversed(windows) if entry.served), None)
+    if day is not None:
+        parts += distribution_parts(view, Reference(f"served on {day.since:%Y-%m-%d}", day.served), beside.references)
     return parts
 
 

@@ -11,7 +11,7 @@ from penstock.offline.statistics import Reference, statistics_of
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry
-from penstock.quality.skew_report import skew_page
+from penstock.quality.skew_report import Beside, skew_page
 from tests.quality.skew_entries import entry, judged
 from tests.world import MONDAY, view_of_orders
 
@@ -57,11 +57,11 @@ def test_distributions_are_drawn_where_a_day_can_be_compared() -> None:
     rows = {"amount": chance.gamma(4.0, 5.0, 2_000), "shop": chance.choice(["<b>", "south"], 2_000), "basket": [[1]] * 2_000}
     statistics = statistics_of(pa.table(rows), list(rows))
     entries = [entry(MONDAY + DAY, DAY, served=statistics, rows=2_000, differing={"amount": 0}, compared={"amount": 2_000})]
-    page = skew_page(entries, "t", "s", {view: [Reference("orders of 2026-02-01", statistics)]})
+    page = skew_page(entries, "t", "s", {view: Beside([Reference("orders of 2026-02-01", statistics)])})
     assert page.count("<svg") == skew_page(entries, "t", "s").count("<svg") + 1
     assert {"served on 2026-03-02", "orders of 2026-02-01", "amount", "shop", "<b>"} <= set(Texts(page).all)
     assert "basket" not in Texts(page).all
-    assert skew_page(entries, "t", "s", {view: [Reference("others", {})]}) == skew_page(entries, "t", "s")
+    assert skew_page(entries, "t", "s", {view: Beside([Reference("others", {})])}) == skew_page(entries, "t", "s")
 
 
 def test_what_users_wrote_is_text() -> None:
