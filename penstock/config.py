@@ -228,6 +228,8 @@ class AlertSettings(Section):
     smtp_tls: bool = Field(False, description="begin TLS before anything else is said")
     smtp_user: str | None = Field(None, description="null: no authentication")
     smtp_password: Secret | None = Field(None, description="env:NAME or file:PATH")
+    canary_url: str | None = Field(None, description="a gateway through which each service is read every minute, beside the lake")
+    canary_key: Secret | None = Field(None, description="env:NAME or file:PATH of an API key for it; null: this machine's own")
 
 
 class Settings(BaseSettings):

@@ -11,12 +11,16 @@ from penstock.clock import MICROSECOND
 from penstock.offline.lake import feature_table
 from penstock.quality.alert_sinks import sinks, tell
 from penstock.quality.alerts import Condition, alert_events, follow, log_alerts, next_time, open_alerts, skew_conditions
+from penstock.quality.canary import read_canary
 from penstock.quality.freshness import freshness
 from penstock.quality.skew import Level
 from penstock.quality.skew_log import DAY, on_time
+from penstock.sdk import FeatureClient
+from penstock.serving.access import local_key
 from penstock.store import Store
 
 _EVERY_S = 60
+_CANARY_S = 5.0
 _REMEMBERED = 8 * DAY  # a view that is not served any more is forgotten after this
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 
@@ -33,12 +37,12 @@ def alert_sensor(store: Store, jobs: tuple[str, ...]) -> dg.SensorDefinition:
         name="alerts",
         minimum_interval_seconds=_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="opens, follows and ends alerts: skew, freshness, days held back, runs that failed",
+        description="opens, follows and ends alerts: skew, freshness, days held back, reads that are wrong, runs that failed",
     )
     def look(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         events = alert_events(store.lake)
         at = next_time(events, store.clock.now())
-        news = follow(open_alerts(events), [*conditions(store), *failed_runs(context.instance, jobs)], at)
+        news = follow(open_alerts(events), [*conditions(store), *canaries(store), *failed_runs(context.instance, jobs)], at)
         if news:
             log_alerts(store.lake, news)
         told = {name: datetime.fromisoformat(time) for name, time in json.loads(context.cursor or "{}").items()}
@@ -77,6 +81,20 @@ def conditions(store: Store) -> Iterator[Condition]:
         if held:
             first = min(held)
             yield Condition(f"held_back:{view.ref}", Level.WARNING, f"{view.ref}: {len(held)} day(s) are held back; {first}: {held[first]}")
+
+
+def canaries(store: Store) -> Iterator[Condition]:
+    """Services of which a read through the gateway failed, a warning, or gave what the lake does not have."""
+    url, key = store.settings.alerts.canary_url, store.settings.alerts.canary_key
+    if url is None:
+        return
+    services = [service for service in store.project.services if all(store.online(part.view) for part in service.selection)]
+    with FeatureClient(url, api_key=local_key(store.settings) if key is None else key.reveal(), timeout_s=_CANARY_S) as client:
+        for service in services:
+            read = read_canary(store.lake, service, client, store.clock.now())
+            if read.problems:
+                level = Level.CRITICAL if read.complete_until else Level.WARNING  # an answer that is wrong; none, or it cannot be told
+                yield Condition(f"canary:{service.name}", level, "; ".join(read.problems))
 
 
 def failed_runs(instance: dg.DagsterInstance, jobs: tuple[str, ...]) -> Iterator[Condition]:

@@ -9,14 +9,17 @@ import dagster as dg
 import msgspec
 import pytest
 
-from penstock.clock import FixedClock
+from penstock.clock import FixedClock, to_micros
 from penstock.config import AlertSettings, FeatureLogSettings, LakeSettings, Settings
 from penstock.contract import FeatureService
 from penstock.contract.skew import BUDGETS
-from penstock.orchestration.alerts import alert_sensor, failed_runs
+from penstock.offline.logs import copy_publications
+from penstock.online.ledger import Publication
+from penstock.orchestration.alerts import alert_sensor, canaries, failed_runs
 from penstock.orchestration.health import ON_TIME, judge_on_time
 from penstock.orchestration.skew import LOG_KEY, examples_table, skew_assets, skew_key
-from penstock.quality.alerts import alert_events, open_alerts
+from penstock.quality.alerts import Condition, alert_events, open_alerts
+from penstock.quality.canary import Canary
 from penstock.quality.findings import Finding
 from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, TRAINING, Level, SkewCheck
@@ -141,6 +144,25 @@ def test_a_sink_that_does_not_answer_is_tried_again_and_the_alert_is_open_meanwh
     told = json.loads(cursor)
     assert told["log"] > told["webhook"]
     assert list(open_alerts(alert_events(broken.lake))) == ["skew:last_order@1:values"]
+
+
+def test_a_service_that_is_read_wrong_or_not_at_all_is_an_alert(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(canaries(store)) == []
+    at = to_micros(MONDAY + HOUR)
+    which = {"view": VIEW.name, "version": 1, "generation": 1, "partition": MONDAY.date(), "attempt": 1}
+    row = Publication(**which, complete_until_us=at, readable_at_us=at, run_id="", keys=1)
+    watched = AlertSettings(canary_url="http://127.0.0.1:9")
+    store = Store(store.settings.model_copy(update={"alerts": watched}), store.project, store.clock)
+    assert list(canaries(store)) == []  # nothing of it is online yet
+    copy_publications(store.lake, [row])
+    (gone,) = canaries(store)
+    assert (gone.key, gone.level) == ("canary:basket", Level.WARNING)
+    assert gone.said.startswith("basket: ")
+    wrong = Canary("basket", {VIEW.ref: MONDAY}, ["basket: last_order@1 of customer=ann is value"])
+    monkeypatch.setattr("penstock.orchestration.alerts.read_canary", lambda *_: wrong)
+    assert list(canaries(store)) == [Condition("canary:basket", Level.CRITICAL, wrong.problems[0])]
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "critical: canary:basket" in look(store, instance, None)[0]
 
 
 def test_a_job_whose_last_run_failed_is_an_alert_unless_it_is_tried_again(store: Store) -> None:
