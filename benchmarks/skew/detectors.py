@@ -33,7 +33,7 @@ def alarms(dtype: str, reference: Sequence[Any], seen: Sequence[Any]) -> dict[st
     before, now = (statistics_of(pa.table({"x": pa.array(list(column), arrow_type(dtype))}), ["x"])["x"] for column in (reference, seen))
     ours = any(one.size in (Size.NOTABLE, Size.LARGE) for one in distances(before, now, dtype))
     rules = _of_numbers if dtype in NUMBERS else _of_categories
-    return {"distances": ours, **rules(reference, seen)}
+    return {name: bool(said) for name, said in {"distances": ours, **rules(reference, seen)}.items()}
 
 
 def _of_numbers(reference: Sequence[Any], seen: Sequence[Any]) -> dict[str, bool]:

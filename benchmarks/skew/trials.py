@@ -35,7 +35,7 @@ from benchmarks.skew.detectors import alarms
 from benchmarks.skew.faults import BOTH, FAULTS, Fault
 from benchmarks.skew.flights import NOW, Flights, Key
 from benchmarks.skew.injection import drop_from_log, injected
-from benchmarks.skew.results import tell_of
+from benchmarks.skew.results import Clean, Results, Trial, tell_of
 from benchmarks.skew.views import VIEWS
 from penstock.clock import FixedClock
 from penstock.config import AlertSettings, FeatureLogSettings, Settings, load_settings
@@ -142,41 +142,60 @@ class Columns:
         return found
 
 
-def trial(
-    flights: Flights, watch: Watch, columns: Columns, name: str, view: FeatureView, fault: Fault, side: str, dtype: str | None,
-    times: float, chance: np.random.Generator,
-) -> dict[str, Any] | None:  # fmt: skip
-    """One fault, and a clean window after it; None: too few rows are such that it would alter them."""
-    begun, share = time.monotonic(), CRITICAL * times
-    with injected(flights, view, fault, side, dtype, share, chance) as done:
-        if not done.rows:
-            return None
-        bad, told = watch.look(done.unknown, lose=done.rows if fault.where == "log" else 0)
-    _, told_after = watch.look()
-    findings = {Finding(finding): count for finding, count in bad.findings.items() if finding not in SAME}
-    worst = max(findings, key=lambda one: findings[one], default=None)
-    levels = {check.name: check.level for check in bad.checks}
-    others = {}
-    if done.values and done.feature and view.features[view.feature_names.index(done.feature)].dtype[:4] not in ("list", "time"):
-        others = columns.alarms(name, view, done.feature, list(done.values.values()))
-    return {
-        "name": name,
-        "view": view.name,
-        "feature": done.feature,
-        "dtype": dtype,
-        "fault": fault.name,
-        "side": side,
-        "times": times,
-        "told": any(said.startswith(f"critical opened: skew:{view.ref}:") for said in told),
-        "named": levels[fault.expected] is Level.CRITICAL and worst == fault.named,
-        "finding": None if worst is None else str(worst),
-        "levels": {check: str(level) for check, level in levels.items()},
-        "ended": any(said.startswith("critical resolved") for said in told_after),
-        "altered": done.rows,
-        "rows": bad.rows,
-        "others": others,
-        "seconds": round(time.monotonic() - begun, 2),
-    }
+class Trials:
+    """Faults, one after the other, on views and features at random."""
+
+    def __init__(self, flights: Flights, webhook: Webhook, columns: Columns, seed: int) -> None:
+        self._flights, self._webhook, self._columns = flights, webhook, columns
+        self._chance, self._tried = np.random.default_rng(seed), 0
+
+    def run(self, fault: Fault, side: str, dtype: str | None, times: float) -> Trial | None:
+        """A fault in the first view at random that has enough rows which it would alter; None: there is none."""
+        able = [view for view in VIEWS if dtype is None or any(feature.dtype == dtype for feature in view.features)]
+        for n in self._chance.permutation(len(able)):
+            done = self._on(able[n], fault, side, dtype, times)
+            if done is not None:
+                return done
+        return None
+
+    def _on(self, view: FeatureView, fault: Fault, side: str, dtype: str | None, times: float) -> Trial | None:
+        begun, watch = time.monotonic(), Watch(self._flights, self._webhook, view)
+        with injected(self._flights, view, fault, side, dtype, CRITICAL * times, self._chance) as done:
+            if not done.rows:
+                return None
+            bad, told = watch.look(done.unknown, lose=done.rows if fault.where == "log" else 0)
+        _, told_after = watch.look()
+        self._tried += 1
+        name = f"trial-{self._tried}"
+        findings = {Finding(finding): count for finding, count in bad.findings.items() if finding not in SAME}
+        worst = max(findings, key=lambda one: findings[one], default=None)
+        levels = {check.name: check.level for check in bad.checks}
+        others = {}
+        if done.values and done.feature and _comparable(view, done.feature):
+            others = self._columns.alarms(name, view, done.feature, list(done.values.values()))
+        return Trial(
+            name=name,
+            view=view.name,
+            feature=done.feature,
+            dtype=dtype,
+            fault=fault.name,
+            side=side,
+            times=times,
+            told=any(said.startswith(f"critical opened: skew:{view.ref}:") for said in told),
+            named=levels[fault.expected] is Level.CRITICAL and worst == fault.named,
+            finding=None if worst is None else str(worst),
+            levels={check: str(level) for check, level in levels.items()},
+            ended=any(said.startswith("critical resolved") for said in told_after),
+            altered=done.rows,
+            rows=bad.rows,
+            others=others,
+            seconds=round(time.monotonic() - begun, 2),
+        )
+
+
+def _comparable(view: FeatureView, feature: str) -> bool:
+    dtype = view.features[view.feature_names.index(feature)].dtype
+    return dtype[:4] not in ("list", "time")
 
 
 def plan() -> list[tuple[Fault, str, str | None, float]]:
@@ -190,15 +209,15 @@ def plan() -> list[tuple[Fault, str, str | None, float]]:
     ]
 
 
-def clean(flights: Flights, columns: Columns) -> list[dict[str, Any]]:
+def clean(flights: Flights, columns: Columns) -> list[Clean]:
     """Each feature as it is served without any fault."""
     found = []
     for view in VIEWS:
         rows = [decode_value(blob).values for blob in flights.held[view].values()]
         for feature in view.features:
-            if feature.dtype[:4] not in ("list", "time"):
+            if _comparable(view, feature.name):
                 name = f"clean-{view.name}-{feature.name}"
-                found.append({"name": name, "others": columns.alarms(name, view, feature.name, rows)})
+                found.append(Clean(name=name, others=columns.alarms(name, view, feature.name, rows)))
     return found
 
 
@@ -223,27 +242,17 @@ def main(
             clock.at = flights.after_all_is_readable()
             columns = Columns(flights, folder / "columns")
             stop_session()
-        chance, results, left_out = np.random.default_rng(seed), list[dict[str, Any]](), 0
-        results_clean = clean(flights, columns)
-        for number, (fault, side, dtype, times) in enumerate(track(plan() * rounds, "faults", console=screen)):
-            able = [view for view in VIEWS if dtype is None or any(feature.dtype == dtype for feature in view.features)]
-            done = None
-            for n in chance.permutation(len(able)):
-                done = trial(
-                    flights, Watch(flights, webhook, able[n]), columns, f"trial-{number}", able[n], fault, side, dtype, times, chance
-                )
-                if done is not None:
-                    results.append(done)
-                    break
-            left_out += done is None
-        whole = {"seed": seed, "days": days, "left_out": left_out, "trials": results, "clean": results_clean}
-        out.write_text(json.dumps(whole, indent=1) + "\n")
-        evidently = columns.evidently()
-        for one in (*results, *results_clean):
-            if one["others"]:
-                one["others"]["evidently"] = evidently[one["name"]]
-        out.write_text(json.dumps(whole, indent=1) + "\n")
-        print(tell_of(whole))
+        results = Results(seed=seed, days=days, clean=clean(flights, columns))
+        trials = Trials(flights, webhook, columns, seed)
+        for fault, side, dtype, times in track(plan() * rounds, "faults", console=screen):
+            done = trials.run(fault, side, dtype, times)
+            if done is None:
+                results.left_out += 1
+            else:
+                results.trials.append(done)
+            results.keep(out)
+        results.keep(out, columns.evidently())
+        print(tell_of(results))
     finally:
         webhook.close()
         node_down(settings)
