@@ -1,4 +1,4 @@
-"""One part of the benchmark, in a process of its own: `ingest`, `bare`, `run` or `empty`.
+"""One part of the benchmark, in a process of its own: `ingest`, `bare`, `unprofiled`, `run` or `empty`.
 
     python -m benchmarks.backfill.once PART FIRST LAST
 
@@ -21,6 +21,7 @@ import penstock
 from benchmarks.point_in_time.engines.common import cpu_seconds
 from jobs.ingest import FETCH
 from penstock.contract import FeatureView
+from penstock.offline.attempt import run_attempt
 from penstock.offline.compute import compute_rows, range_of, up_to
 from penstock.offline.lake import feature_table
 from penstock.offline.logs import AttemptEntry, attempts, newest
@@ -29,6 +30,7 @@ from penstock.offline.watermark import DAY, complete_until, days_between
 from penstock.orchestration.assets import feature_key
 from penstock.orchestration.definitions import definitions_of
 from penstock.orchestration.partitions import range_tags
+from penstock.quality.contracts import audit
 from penstock.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,6 +42,16 @@ class Empty(Store):
     def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:  # noqa: ARG002
         known = newest(attempts(self.lake, feature_table(view)))
         return [known[day] for day in days]
+
+
+class Unprofiled(Store):
+    """The project, whose days are held to their contract and not looked at further."""
+
+    def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
+        return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit)
+
+
+STORES = {"unprofiled": Unprofiled, "empty": Empty}
 
 
 def ingest(store: Store, first: date, last: date) -> int:
@@ -78,9 +90,9 @@ def main(part: str, first: str, last: str) -> None:
     """Do a part and say what it cost."""
     cpu, wall = cpu_seconds(), time.perf_counter()
     store = penstock.open(ROOT)
-    if part == "empty":
-        store = Empty(store.settings, store.project, store.clock)
-    rows = {"ingest": ingest, "bare": bare, "run": run, "empty": run}[part](store, date.fromisoformat(first), date.fromisoformat(last))
+    if part in STORES:
+        store = STORES[part](store.settings, store.project, store.clock)
+    rows = {"ingest": ingest, "bare": bare}.get(part, run)(store, date.fromisoformat(first), date.fromisoformat(last))
     said = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall, "rows": rows, "views": len(store.project.views)}
     print(json.dumps(said), flush=True)
 

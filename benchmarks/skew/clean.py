@@ -109,11 +109,19 @@ def main(
     out: Annotated[Path, typer.Option(help="where the results go")] = Path("var/bench/skew_clean/results.json"),
 ) -> None:
     """Judge windows in which nothing is wrong."""
-    begun, detected = time.monotonic(), Counter[str]()
-    blocks = [block(int(month), days, every * HOUR, folder.resolve() / month, detected) for month in months.split(",")]
-    whole = {"every_hours": every, "days": days, "blocks": blocks, "detectors": dict(detected), "seconds": round(time.monotonic() - begun)}
-    out.write_text(json.dumps(whole, indent=1) + "\n")
-    print(json.dumps(whole, indent=1))
+    begun, detected, blocks = time.monotonic(), Counter[str](), []
+    shutil.rmtree(folder, ignore_errors=True)  # each block begins with an empty lake
+    for month in months.split(","):
+        blocks.append(block(int(month), days, every * HOUR, folder.resolve() / month, detected))
+        whole = {
+            "every_hours": every,
+            "days": days,
+            "blocks": blocks,
+            "detectors": dict(detected),
+            "seconds": round(time.monotonic() - begun),
+        }
+        out.write_text(json.dumps(whole, indent=1) + "\n")
+    print(out.read_text())
 
 
 if __name__ == "__main__":
