@@ -49,7 +49,7 @@ from penstock.publication.verify import SAMPLE, Verified, verify
 from penstock.quality.drift import audit_and_profile
 from penstock.quality.replay import Replay, replay
 from penstock.quality.served_log import Shipped, ship
-from penstock.quality.skew_log import DAY, SkewEntry, bad_attempts, due_windows, judge_window, log_skew, skew_entries
+from penstock.quality.skew_log import DAY, SkewEntry, bad_attempts, due_windows, judge_window, judged_windows, log_skew, skew_entries
 from penstock.registry.marks import Mark, of_view
 from penstock.registry.project import Project, load_project
 from penstock.registry.snapshot import Snapshot, compile_snapshot
@@ -335,7 +335,7 @@ class Store:
 
     def judge_due_skew(self) -> list[SkewEntry]:
         """Judge every window that has settled of the feature log in the lake; see `quality.skew_log.due_windows`."""
-        return [entry for window in due_windows(self.skew(), self.clock.now()) for entry in self.judge_skew(*window)]
+        return [entry for window in due_windows(judged_windows(self.lake), self.clock.now()) for entry in self.judge_skew(*window)]
 
     def _invalidate_skewed(self, entries: Sequence[SkewEntry]) -> None:
         """Take back the attempts that views want taken back by themselves; one that was marked before is left as it is."""

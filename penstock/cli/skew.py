@@ -21,7 +21,7 @@ from penstock.offline.profiles import profiles_of
 from penstock.offline.statistics import Reference
 from penstock.offline.watermark import days_between
 from penstock.quality.skew import CHECKS, Level
-from penstock.quality.skew_log import DAY, HOUR, SkewEntry, newest_windows, on_time
+from penstock.quality.skew_log import DAY, HOUR, SkewEntry, judged_windows, newest_windows, on_time
 from penstock.quality.skew_report import Beside, skew_page
 from penstock.store import Store
 from penstock.training_set.reference import newest_references
@@ -41,9 +41,9 @@ def status(
     """Show what the newest window of each view came to; exit code 1 if one is critical, or windows are no longer judged."""
     store = penstock.open()
     wanted = store.project.views_named(views)
-    now, judged = store.clock.now(), store.skew()
-    entries = _of(wanted, [entry for entry in judged if entry.until > now - timedelta(hours=hours)])
-    newest, level = newest_windows(entries), on_time(judged, now)
+    now = store.clock.now()
+    entries = _of(wanted, store.skew(since=now - timedelta(hours=hours)))
+    newest, level = newest_windows(entries), on_time(judged_windows(store.lake), now)
     if as_json:
         out.print_json(msgspec.json.encode({"judged_on_time": level, "windows": entries}).decode())
     else:

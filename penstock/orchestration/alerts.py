@@ -14,7 +14,7 @@ from penstock.quality.alerts import Condition, alert_events, follow, log_alerts,
 from penstock.quality.canary import read_canary
 from penstock.quality.freshness import freshness
 from penstock.quality.skew import Level
-from penstock.quality.skew_log import DAY, on_time
+from penstock.quality.skew_log import DAY, judged_windows, on_time
 from penstock.sdk import FeatureClient
 from penstock.serving.access import local_key
 from penstock.store import Store
@@ -64,7 +64,7 @@ def conditions(store: Store) -> Iterator[Condition]:
     mine = {(view.name, view.version) for view in views}
     windows = [entry for entry in store.skew(since=now - _REMEMBERED) if (entry.view, entry.version) in mine]
     yield from skew_conditions(windows)
-    judged = on_time(windows, now)
+    judged = on_time(judged_windows(store.lake), now)
     if judged in (Level.WARNING, Level.CRITICAL):
         yield Condition(
             "skew:judged_on_time", judged, "what is served is no longer compared with what training is given: look at the job `skew`"

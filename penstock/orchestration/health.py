@@ -7,7 +7,7 @@ every minute, and reports what has changed since it last did.
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -22,12 +22,11 @@ from penstock.orchestration.skew import LOG_KEY, severity_of
 from penstock.publication.repair import RepairPlan
 from penstock.quality.freshness import computed_by_other_code, freshness, over_budget, stages
 from penstock.quality.skew import Level
-from penstock.quality.skew_log import SKEW, on_time
+from penstock.quality.skew_log import SKEW, judged_windows, on_time
 from penstock.store import Store
 
 FRESHNESS, CODE_VERSION, SOURCE_DATA, ON_TIME = "freshness", "code_version", "source_data", "judged_on_time"
 _EVERY_S = 60
-_REMEMBERED = timedelta(days=2)  # windows of the feature log that are looked at
 
 
 def judge_freshness(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
@@ -63,9 +62,9 @@ def judge_source_data(view: FeatureView, repairs: RepairPlan) -> dg.AssetCheckEv
 
 def judge_on_time(store: Store) -> dg.AssetCheckEvaluation:
     """Whether the windows of the feature log are judged as they settle: nothing else would tell that the judge is gone."""
-    entries = store.skew(since=store.clock.now() - _REMEMBERED)
-    level = on_time(entries, store.clock.now())
-    last = max((entry.until for entry in entries), default=None)
+    windows = judged_windows(store.lake)
+    level = on_time(windows, store.clock.now())
+    last = max((until for _, until in windows), default=None)
     metadata = {"level": str(level), "judged_until": "nothing yet" if last is None else dg.MetadataValue.timestamp(last)}
     return _evaluation(LOG_KEY, ON_TIME, level is Level.PASSED, metadata, severity_of(level))
 

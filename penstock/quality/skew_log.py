@@ -8,7 +8,7 @@ A window is judged once its log is in the lake. An hour is soon told; a day, of 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -102,6 +102,9 @@ class SkewEntry(msgspec.Struct, frozen=True, kw_only=True):
         return worst(self.checks)
 
 
+Window: TypeAlias = tuple[datetime, datetime]
+"""Since and until."""
+
 _JSON: dict[str, Any] = {
     "findings": dict[str, int],
     "differing": dict[str, int],
@@ -113,29 +116,34 @@ _JSON: dict[str, Any] = {
 }
 
 
-def due_windows(judged: Iterable[SkewEntry], now: datetime) -> list[tuple[datetime, datetime]]:
+def judged_windows(lake: Lake) -> list[Window]:
+    """The windows that were judged, in order of time."""
+    rows = read_rows(lake, SKEW, pc.scalar(True), columns=["since", "until"])
+    return sorted({(row["since"].astimezone(UTC), row["until"].astimezone(UTC)) for row in rows})
+
+
+def due_windows(judged: Sequence[Window], now: datetime) -> list[Window]:
     """The windows that have settled and were not judged yet, oldest first: since and until.
 
     Those of an hour go on from the last that was judged, a day back at most; those of a day, a week back at most. Where none was judged
     yet the newest is the first.
 
     Args:
-        judged: the entries there are.
+        judged: those that were.
         now: the Clock's now.
     """
     found = []
-    judged = list(judged)
     for length in (HOUR, DAY):
         last = _floor(now - SETTLED[length], length)
-        known = max((entry.until for entry in judged if entry.until - entry.since == length), default=last - length)
+        known = max((until for since, until in judged if until - since == length), default=last - length)
         begin = max(known, last - _AT_MOST[length] * length)
         found += [(begin + n * length, begin + (n + 1) * length) for n in range((last - begin) // length)]
     return sorted(found, key=lambda window: (window[1], window[0]))
 
 
-def on_time(judged: Iterable[SkewEntry], now: datetime) -> Level:
+def on_time(judged: Iterable[Window], now: datetime) -> Level:
     """Whether hours are judged at all: a warning where the newest is an hour later than it should be, critical from two hours on."""
-    known = max((entry.until for entry in judged if entry.until - entry.since == HOUR), default=None)
+    known = max((until for since, until in judged if until - since == HOUR), default=None)
     behind = None if known is None else _floor(now - SETTLED[HOUR], HOUR) - known
     if behind is None:
         return Level.INSUFFICIENT_DATA

@@ -96,7 +96,9 @@ def test_a_pipe_in_a_key_does_not_break_the_table() -> None:
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
-@pytest.mark.parametrize(("minutes", "passed", "severity"), [(6, True, "WARN"), (126, False, "WARN"), (186, False, "ERROR")])
+@pytest.mark.parametrize(
+    ("minutes", "passed", "severity"), [(6, True, "WARN"), (126, False, "WARN"), (186, False, "ERROR"), (30_000, False, "ERROR")]
+)
 def test_that_nothing_is_judged_any_more_is_an_alarm(store: Store, minutes: int, passed: bool, severity: str) -> None:
     with_judged(store, judged(MONDAY + 12 * HOUR, {"amount": 0}))
     store.clock.at = MONDAY + 12 * HOUR + minutes * MINUTE  # type: ignore[attr-defined]

@@ -24,6 +24,7 @@ from penstock.quality.skew_log import (
     completeness,
     due_windows,
     judge_window,
+    judged_windows,
     log_skew,
     on_time,
     skew_entries,
@@ -50,20 +51,20 @@ def test_at_first_the_newest_hour_and_the_newest_day_that_have_settled_are_judge
 
 
 def test_windows_go_on_from_the_last_that_was_judged_and_none_twice() -> None:
-    judged = [entry(MONDAY + 9 * HOUR), entry(MONDAY, DAY)]
+    judged = [*hours(9), (MONDAY - DAY, MONDAY)]
     assert due_windows(judged, MONDAY + 12 * HOUR + 6 * MINUTE) == hours(10, 11, 12)
-    assert due_windows([*judged, entry(MONDAY + 12 * HOUR)], MONDAY + 12 * HOUR + 59 * MINUTE) == []
+    assert due_windows([*judged, *hours(12)], MONDAY + 12 * HOUR + 59 * MINUTE) == []
 
 
 def test_after_a_long_silence_a_day_of_hours_and_a_week_of_days_are_made_up_for() -> None:
-    windows = due_windows([entry(MONDAY), entry(MONDAY, DAY)], MONDAY + 30 * DAY + 2 * HOUR)
+    windows = due_windows([*hours(0), (MONDAY - DAY, MONDAY)], MONDAY + 30 * DAY + 2 * HOUR)
     lengths = [until - since for since, until in windows]
     assert (lengths.count(HOUR), lengths.count(DAY)) == (24, 7)
     assert max(until for _, until in windows) == MONDAY + 30 * DAY + HOUR
 
 
 def test_that_nothing_is_judged_any_more_is_told() -> None:
-    judged = [entry(MONDAY + 9 * HOUR), entry(MONDAY + 10 * HOUR, DAY)]
+    judged = [*hours(9), (MONDAY - 14 * HOUR, MONDAY + 10 * HOUR)]
     told = {minutes: on_time(judged, MONDAY + 9 * HOUR + minutes * MINUTE) for minutes in (6, 124, 125, 184, 185, 10_000)}
     assert list(told.values()) == [
         Level.PASSED, Level.PASSED, Level.WARNING, Level.WARNING, Level.CRITICAL, Level.CRITICAL,
@@ -152,7 +153,7 @@ def test_an_hour_in_which_a_value_was_altered_says_so_and_the_one_before_does_no
     assert [(check.name, check.level, check.bad) for check in of_service.checks] == [("age", Level.CRITICAL, 10)]
     assert [one.key for one in skew_conditions([second, of_service]) if "/" in one.key] == [f"skew:orders/{world.view.ref}:age"]
     log_skew(world.lake, [first, second, none])
-    assert due_windows(skew_entries(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
+    assert due_windows(judged_windows(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
     log_skew(world.lake, [day, of_service])
     assert skew_entries(world.lake, world.view) == [none, first, second, of_service, day]
 
