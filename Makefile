@@ -9,7 +9,7 @@ UV_VERSION := 0.13.9
 REAL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-refresh bench-serving bench-windows clean lock
+.PHONY: help setup demo dev test soak check types layers unit bench-backfill bench-pit bench-publish bench-refresh bench-serving bench-skew bench-windows clean lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -65,6 +65,10 @@ bench-refresh: $(READY) ## from a source commit to readable online, by stage, se
 
 bench-serving: $(READY) ## the gateway beside Feast's feature server under load, on one Cassandra node
 	@$(BIN)/python -m benchmarks.serving.run
+
+bench-skew: $(READY) ## faults injected into what is served, and what is told of them; then windows without a fault (two hours)
+	@$(BIN)/python -m benchmarks.skew.trials
+	@$(BIN)/python -m benchmarks.skew.clean
 
 bench-windows: $(READY) ## windows of a month from tiles beside a Spark RANGE window over the same tiles
 	@$(BIN)/python -m benchmarks.windows.run

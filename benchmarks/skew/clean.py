@@ -54,7 +54,7 @@ def step(flights: Flights, every: timedelta) -> list[tuple[FeatureView, Any]]:
 def block(month: int, days: int, every: timedelta, folder: Path, detected: Counter[str]) -> dict[str, Any]:
     """One block: what was judged, and what was said."""
     begin = datetime(YEAR, month, 10, tzinfo=UTC)
-    settings, clock = settings_in(folder, f"clean_{month}"), FixedClock(begin)
+    settings, clock = settings_in(folder, f"clean_{month}", port=19543), FixedClock(begin)
     levels, windows, distinct = Counter[str](), 0, 0
     node_up(settings)
     try:

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from benchmarks.skew.faults import BOTH
+from benchmarks.skew.faults import BOTH, FAULTS
 
+_LATE = {fault.name for fault in FAULTS if fault.where == "late"}
 DETECTORS = ("distances", "psi", "ks", "tfdv", "evidently")
 
 
@@ -91,11 +92,14 @@ def tell_of(results: Results) -> str:
     skew, drift = [one for one in trials if one.side != BOTH], [one for one in trials if one.side == BOTH]
     wanted = [one for one in skew if one.times >= 1]
     named = [one for one in wanted if one.told]
+    mended = [one for one in named if one.fault not in _LATE]
     said = [
         f"{len(trials)} trials of {len({one.fault for one in trials})} kinds of faults; {results.left_out} left out, whose fault"
         " alters too few rows of any feature.",
         f"At one row in a hundred and above: {sum(one.told for one in wanted)} of {len(wanted)} told,"
-        f" {sum(one.named for one in named)} of {len(named)} named right, {sum(one.ended for one in named)} ended once mended.",
+        f" {sum(one.named for one in named)} of {len(named)} named right;"
+        f" of {len(mended)} that were mended {sum(one.ended for one in mended)}"
+        " were told as ended in the next window (a publisher that stopped is mended by turning the clock back, before the alert).",
         _table("share of rows", sorted({one.times for one in skew}), lambda times: [one for one in skew if one.times == times]),
         _table("side", sorted({one.side for one in skew}), lambda side: [one for one in wanted if one.side == side]),
         _table("type", sorted({one.dtype or "any" for one in skew}), lambda d: [one for one in wanted if (one.dtype or "any") == d]),

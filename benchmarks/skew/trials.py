@@ -258,13 +258,13 @@ def main(
         node_down(settings)
 
 
-def settings_in(folder: Path, keyspace: str) -> Settings:
+def settings_in(folder: Path, keyspace: str, port: int = 19542) -> Settings:
     """The project's own settings, with everything below a folder."""
     base = load_settings(HERE.parent.parent)
     return base.model_copy(
         update={
             "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
-            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": 19542, "keyspace": keyspace}),
+            "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": port, "keyspace": keyspace}),
             "feature_log": FeatureLogSettings(sample=1.0, folder=str(folder / "log")),
         }
     )

@@ -16,7 +16,8 @@ from penstock.cli.days import instant
 from penstock.cli.screen import err, out, print_whole
 from penstock.contract import FeatureView
 from penstock.errors import SkewError
-from penstock.offline.logs import publications
+from penstock.offline.lake import feature_table
+from penstock.offline.logs import attempts, newest, publications
 from penstock.offline.profiles import profiles_of
 from penstock.offline.statistics import Reference
 from penstock.offline.watermark import days_between
@@ -109,7 +110,8 @@ def _beside(
         judged = max((entry.since.date() for entry in entries if entry.served and entry.is_of(view)), default=None)
         of_lake = [Reference(f"the lake's rows of {day}", days[day]) for day in [judged] if day in days]
         references = [*([trained[view]] if view in trained else []), *of_lake]
-        found[view] = Beside(references, days, publications(store.lake, view.name, view.version))
+        tried = {day: entry for day, entry in newest(attempts(store.lake, feature_table(view))).items() if since.date() <= day}
+        found[view] = Beside(references, days, publications(store.lake, view.name, view.version), tried)
     return found
 
 

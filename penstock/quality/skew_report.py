@@ -7,6 +7,7 @@ from itertools import groupby
 from types import MappingProxyType
 
 from penstock.contract.view import FeatureView
+from penstock.offline.logs import AttemptEntry
 from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.online.ledger import Publication
 from penstock.quality.distribution_pictures import distribution_parts
@@ -30,11 +31,13 @@ class Beside:
         references: what its newest settled day, as it was served, is drawn beside; the first is what it is compared with.
         days: day → feature → what the lake's rows of it are like.
         publications: its ledger rows.
+        attempts: day → its newest attempt.
     """
 
     references: Sequence[Reference] = ()
     days: Mapping[date, Mapping[str, ColumnStatistics]] = field(default_factory=dict)
     publications: Sequence[Publication] = ()
+    attempts: Mapping[date, AttemptEntry] = field(default_factory=dict)
 
 
 def skew_page(entries: Sequence[SkewEntry], title: str, subtitle: str, beside: Mapping[FeatureView, Beside] = MappingProxyType({})) -> str:
@@ -116,11 +119,23 @@ def _of_view(entries: Sequence[SkewEntry]) -> list[Part]:
 def _more(view: FeatureView, windows: Sequence[SkewEntry], beside: Beside) -> list[Part]:
     mine = [row for row in beside.publications if row.generation == windows[-1].generation]
     parts = freshness_line(view, mine, min(entry.since for entry in windows), windows[-1].until)
-    parts += null_map(beside.days, view.feature_names)
+    parts += [*_contract(beside.attempts), *null_map(beside.days, view.feature_names)]
     day = next((entry for entry in reversed(windows) if entry.served), None)
     if day is not None:
         parts += distribution_parts(view, Reference(f"served on {day.since:%Y-%m-%d}", day.served), beside.references)
     return parts
+
+
+def _contract(attempts: Mapping[date, AttemptEntry]) -> list[Part]:
+    """The days that were refused or warned of, and why."""
+    odd = {day: entry for day, entry in attempts.items() if entry.reasons or entry.warnings}
+    if not odd:
+        return [Text(f"All {len(attempts)} day(s) that were computed kept the view's contract.")] if attempts else []
+    told = [
+        [f"{day}", "refused" if entry.reasons else "committed, with a warning", "; ".join([*entry.reasons, *entry.warnings])]
+        for day, entry in odd.items()
+    ]
+    return [Table(["day", "contract", "why"], told, left=(1, 2)), Text(f"The other {len(attempts) - len(odd)} day(s) kept it.")]
 
 
 def _time_lines(hours: Sequence[SkewEntry]) -> str:

@@ -13,7 +13,7 @@ from penstock.quality.log_replay import Example
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry
 from penstock.quality.skew_report import Beside, skew_page
 from tests.quality.skew_entries import entry, judged
-from tests.world import MONDAY, view_of_orders
+from tests.world import MONDAY, attempt_entry, view_of_orders
 
 
 class Texts(HTMLParser):
@@ -62,6 +62,23 @@ def test_distributions_are_drawn_where_a_day_can_be_compared() -> None:
     assert {"served on 2026-03-02", "orders of 2026-02-01", "amount", "shop", "<b>"} <= set(Texts(page).all)
     assert "basket" not in Texts(page).all
     assert skew_page(entries, "t", "s", {view: Beside([Reference("others", {})])}) == skew_page(entries, "t", "s")
+
+
+def test_days_that_were_refused_or_warned_of_are_told_with_why() -> None:
+    view, days = view_of_orders(), [(MONDAY + n * DAY).date() for n in range(3)]
+    kept = {day: attempt_entry(day) for day in days}
+    assert (
+        "All 3 day(s) that were computed kept the view's contract."
+        in Texts(skew_page(windows(), "t", "s", {view: Beside(attempts=kept)})).all
+    )
+    odd = {
+        **kept,
+        days[0]: attempt_entry(days[0], state="quarantined", reasons=["has_rows: 0, expected at least 1"], warnings=["<b>"]),
+        days[1]: attempt_entry(days[1], warnings=["amount_at_most_100: 1 row(s), expected none"]),
+    }
+    texts = Texts(skew_page(windows(), "t", "s", {view: Beside(attempts=odd)})).all
+    assert {"refused", "has_rows: 0, expected at least 1; <b>", "committed, with a warning"} <= set(texts)
+    assert "The other 1 day(s) kept it." in texts
 
 
 def test_what_users_wrote_is_text() -> None:
