@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import psutil
 
 from penstock.contract import FeatureView
@@ -21,7 +22,7 @@ from penstock.offline.logs import attempts, newest, passed, publications
 from penstock.online.cassandra import CassandraStore
 from penstock.online.ledger import Publication
 from penstock.online.store import OnlineStore
-from penstock.orchestration.control import until
+from penstock.orchestration.control import LOCATION, REPOSITORY, until
 from penstock.orchestration.stack import Stack
 from penstock.publication.held_store import Connect, with_store
 from penstock.registry.project import Project as Definitions
@@ -30,6 +31,9 @@ from penstock.runtime.node_status import cassandra_endpoint
 from tests.project import Project, penstock
 
 AT_MOST = timedelta(minutes=5)
+_START = """mutation($schedule: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $schedule) { __typename ... on ScheduleStateResult { scheduleState { id } } } }"""
+_STOP = "mutation($id: String!) { stopRunningSchedule(id: $id) { __typename } }"
 
 # The facts, but where the file `var/bad_day` names a day, each delay of that day is a thousand hours.
 INGEST = """
@@ -95,6 +99,20 @@ class Instance:
         self.end_dagster()
         self.stack = Stack(self.settings)
         self.control = self.stack.dagster()
+
+    @contextmanager
+    def scheduled(self, name: str) -> Iterator[None]:
+        """While a schedule runs; where the Clock stands still none does unasked."""
+        selector = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "scheduleName": name}
+        started = self._ask(_START, {"schedule": selector})
+        yield
+        self._ask(_STOP, {"id": started["scheduleState"]["id"]})
+
+    def _ask(self, question: str, variables: dict[str, Any]) -> Any:
+        url = f"http://{self.settings.dagster.host}:{self.settings.dagster.port}/graphql"
+        (answer,) = httpx.post(url, json={"query": question, "variables": variables}).json()["data"].values()
+        assert answer["__typename"] == "ScheduleStateResult", answer
+        return answer
 
     def run(self, *assets: list[str], first: date, last: date) -> None:
         self.control.wait(self.control.launch(assets, first, last), at_most=AT_MOST)

@@ -4,6 +4,7 @@
 where it is one, the project is left three of its six views, one with windows on each of two entities and one with a function.
 """
 
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -32,8 +33,8 @@ from penstock.offline.attempt import run_attempt
 from penstock.offline.commit import current_rows, read_features
 from penstock.offline.ingest import ingest_days
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import attempts
-from penstock.offline.watermark import days_between
+from penstock.offline.logs import attempts, newest, passed
+from penstock.offline.watermark import days_between, start_of
 from penstock.online.store import OnlineStore
 from penstock.orchestration.control import until
 from penstock.quality.contracts import audit
@@ -218,6 +219,7 @@ def test_a_store_that_is_down_fails_the_run_and_is_published_to_when_it_is_back(
     )
     failed = instance.control.runs_of("publish_online")[0].id
     assert "the embedded Cassandra node in" in instance.control.failures(failed)
+    assert "the online store does not answer: " in "".join(json.loads(instance.command("status", "--json"))["problems"])
     until(instance.skip_reasons, lambda said: any("failed; tried again at" in reason for reason in said), at_most=AT_MOST, what="waiting")
     assert instance.copied() == ledger
     with FeatureClient(instance.gateway_url, api_key=instance.api_key, timeout_s=30) as client:
@@ -261,6 +263,30 @@ def test_a_bad_day_is_quarantined_its_neighbour_published_and_the_mended_day_fol
     assert state_shown(instance, bad) == "passed"
     assert require_what_the_rule_gives(spark, instance.project.lake, instance.view, instance.connect) > 30
     until(instance.skip_reasons, lambda said: said[0] == "all that is committed is online", at_most=AT_MOST, what="nothing held back")
+
+
+def test_a_day_without_the_daemon_is_made_up_for(instance: Instance, spark: Any) -> None:
+    instance.wait_until_quiet()
+    instance.end_dagster()
+    local = instance.project.folder / "conf" / "local.yaml"
+    before = local.read_text()
+    assert "no Dagster answers at " in "".join(json.loads(instance.command("status", "--json"))["problems"])
+    local.write_text(before.replace("dagster: {", 'dagster: {"refresh_cron": "* * * * *", '))
+    instance.settings = instance.project.settings(NOW + DAY)
+    instance.restart_dagster()
+
+    def complete() -> list[bool]:
+        rows = [newest(attempts(instance.project.lake, feature_table(view)), passed) for view in instance.views]
+        return [TODAY + DAY in days and days[TODAY].complete_until == start_of(TODAY + DAY) for days in rows]
+
+    with instance.scheduled("refresh"):
+        until(complete, all, at_most=AT_MOST, what="the refresh of both days")
+    instance.wait_until_published(TODAY, TODAY + DAY)
+    told = json.loads(instance.command("status", "--json"))
+    assert told["problems"] == []
+    assert {one["state"] for one in told["partitions"] if one["partition"] >= str(TODAY)} == {"published"}
+    for view in instance.views:
+        assert require_what_the_rule_gives(spark, instance.project.lake, view, instance.connect) >= 3
 
 
 def verdicts(instance: Instance, *days: date) -> list[str]:
