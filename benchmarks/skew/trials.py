@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated, Any
@@ -265,6 +265,7 @@ def settings_in(folder: Path, keyspace: str, port: int = 19542) -> Settings:
         update={
             "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
             "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": port, "keyspace": keyspace}),
+            "dagster": base.dagster.model_copy(update={"first_day": date(2025, 1, 1)}),
             "feature_log": FeatureLogSettings(sample=1.0, folder=str(folder / "log")),
         }
     )

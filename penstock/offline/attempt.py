@@ -71,7 +71,7 @@ def run_attempt(
 
     Args:
         spark, lake, view: with what, where and what.
-        partitions: contiguous days, UTC.
+        partitions: contiguous days, UTC; none: nothing is done.
         clock: tells now; rows later than it are not computed.
         run_id: recorded.
         audit: says which partitions may be committed.
@@ -84,6 +84,8 @@ def run_attempt(
         CommitError: another writer interfered, a row lies in the future, or the Clock has gone back.
         ConfigError: the session's time zone is not UTC; days would be cut elsewhere.
     """
+    if not partitions:
+        return []
     require_utc_session(spark)
     create_feature_table(spark, lake, view)
     known = finish_interrupted(lake, view)
