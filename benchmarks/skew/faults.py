@@ -65,6 +65,10 @@ def _default(values: Values, place: int, _: np.random.Generator) -> Values:
     return [type(value)(0) if n == place and value is not None else value for n, value in enumerate(values)]
 
 
+def _filled(values: Values, place: int, _: np.random.Generator) -> Values:
+    return [0.0 if n == place and value is None else value for n, value in enumerate(values)]
+
+
 def _swapped(values: Values, place: int, _: np.random.Generator) -> Values:
     others = (n for n, value in enumerate(values) if n != place and type(value) is type(values[place]) and value != values[place])
     other, found = next(others, place), list(values)
@@ -84,12 +88,14 @@ FAULTS = (
     _value("another unit", DOUBLES, _of(lambda x: x * 1_000 + 1)),
     _value("another sign", ("float64", *WHOLE), _of(lambda x: -x - 1)),
     _value("rounded to whole numbers", DOUBLES, _of(lambda x: float(round(x)))),
+    _value("rounded to two decimals", DOUBLES, _of(lambda x: round(x, 2))),
     _value("clipped", WHOLE, _of(lambda x: min(x, 3))),
     _value("one event lost", WHOLE, _of(lambda x: x - 1)),
     _value("a millionth more", DOUBLES, _of(lambda x: x * (1 + 1e-6) + 1e-9)),
     _value("half as much again", FLOATS, _of(lambda x: x * 1.5 + 1)),
     _value("a null", ALL, _null),
     _value("a default filled in", NUMBERS, _default),
+    _value("zero in place of null", FLOATS, _filled),
     _value("text cut off", TEXTS, _of(lambda x: x[:-1])),
     _value("text of another category", TEXTS, _of(lambda x: "OTHER" if x != "OTHER" else "NONE")),
     _value("a flag the other way", ("bool",), _of(lambda x: not x)),
@@ -109,3 +115,14 @@ FAULTS = (
     Fault("log rows lost", "log", "log", None),
     Fault("the publisher stopped", "late", "age", None),
 )
+
+UNSEEN = (
+    "an older value",
+    "the value of another key",
+    "two features swapped",
+    "three hours later",
+    "rounded to two decimals",
+    "one event lost",
+    "zero in place of null",
+)
+"""What no distribution shows, or hardly: shares of values stay as they are."""

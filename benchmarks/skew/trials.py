@@ -1,6 +1,6 @@
 """Faults injected into what is served, one at a time, and whether an alert reached a sink: the flights on a real node.
 
-    python -m benchmarks.skew.trials [--rounds 2] [--days 10] [--folder var/bench/skew]
+    python -m benchmarks.skew.trials [--rounds 2] [--unseen] [--seed 1] [--days 10] [--folder var/bench/skew]
 
 A trial injects one fault into a share of the keys of one view, asks the gateway's code for every key, brings the feature log to the lake,
 judges the window, follows the alerts and looks whether a webhook was told of a critical one; then it mends the fault, and a clean window
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.skew.detectors import alarms
-from benchmarks.skew.faults import BOTH, FAULTS, Fault
+from benchmarks.skew.faults import BOTH, FAULTS, UNSEEN, Fault
 from benchmarks.skew.flights import NOW, Flights, Key
 from benchmarks.skew.injection import drop_from_log, injected
 from benchmarks.skew.results import Clean, Results, Trial, tell_of
@@ -52,7 +52,7 @@ from penstock.runtime.nodes import node_down, node_up
 from penstock.runtime.spark import stop_session
 
 HERE = Path(__file__).parent
-TIMES, TIMES_BOTH = (0.5, 1.0, 2.0, 10.0), (10.0, 100.0)
+TIMES, TIMES_BOTH, TIMES_UNSEEN = (0.5, 1.0, 2.0, 10.0), (10.0, 100.0), (0.2,)
 CRITICAL = 0.01
 screen = Console(stderr=True)
 
@@ -198,14 +198,15 @@ def _comparable(view: FeatureView, feature: str) -> bool:
     return dtype[:4] not in ("list", "time")
 
 
-def plan() -> list[tuple[Fault, str, str | None, float]]:
+def plan(*, unseen_only: bool = False) -> list[tuple[Fault, str, str | None, float]]:
     """Every fault on every side, for every type it can alter, at every magnitude."""
     return [
         (fault, side, dtype, times)
         for fault in FAULTS
+        if fault.name in UNSEEN or not unseen_only
         for side in fault.sides
         for dtype in fault.dtypes or [None]
-        for times in (TIMES_BOTH if side == BOTH else TIMES)
+        for times in (TIMES_BOTH if side == BOTH else (*TIMES_UNSEEN, *TIMES) if unseen_only else TIMES)
     ]
 
 
@@ -224,6 +225,7 @@ def clean(flights: Flights, columns: Columns) -> list[Clean]:
 def main(
     rounds: Annotated[int, typer.Option(help="how often each fault is tried, on another view or feature each time")] = 2,
     days: Annotated[int, typer.Option(help="how many days are online")] = 10,
+    unseen: Annotated[bool, typer.Option("--unseen", help="only what no distribution shows")] = False,
     seed: Annotated[int, typer.Option(help="of which keys and features")] = 1,
     folder: Annotated[Path, typer.Option(help="where lake, node and samples are")] = Path("var/bench/skew"),
     out: Annotated[Path, typer.Option(help="where the results go")] = Path("var/bench/skew/results.json"),
@@ -244,7 +246,7 @@ def main(
             stop_session()
         results = Results(seed=seed, days=days, clean=clean(flights, columns))
         trials = Trials(flights, webhook, columns, seed)
-        for fault, side, dtype, times in track(plan() * rounds, "faults", console=screen):
+        for fault, side, dtype, times in track(plan(unseen_only=unseen) * rounds, "faults", console=screen):
             done = trials.run(fault, side, dtype, times)
             if done is None:
                 results.left_out += 1
