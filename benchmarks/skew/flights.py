@@ -100,7 +100,7 @@ class Flights:
 
     def ask(self, view: FeatureView, unknown: Sequence[Key] = ()) -> None:
         """Ask for every key that holds a value, and some that nobody has, and log all of it."""
-        names, keys = list(view.entity.join_keys), [*self.held[view], *unknown]
+        names, keys, limits = list(view.entity.join_keys), [*self.held[view], *unknown], GatewaySettings()
         log = FeatureLog(self.settings.path(self.settings.feature_log.folder), self.settings.feature_log, self.clock)
 
         async def run(store: OnlineStore) -> None:
@@ -108,10 +108,11 @@ class Flights:
             assert await keeper.refresh()
             assert keeper.state is not None
             plan = self.planner.plan(keeper.state, view.name)
-            for begin in range(0, len(keys), BATCH):
-                entities = [dict(zip(names, key, strict=True)) for key in keys[begin : begin + BATCH]]
+            many = min(BATCH, limits.max_cells // len(view.features))
+            for begin in range(0, len(keys), many):
+                entities = [dict(zip(names, key, strict=True)) for key in keys[begin : begin + many]]
                 self._asked += 1
-                answer = await look_up(plan, NearCache(store, 0), to_micros(self.clock.now()), entities, GatewaySettings())
+                answer = await look_up(plan, NearCache(store, 0), to_micros(self.clock.now()), entities, limits)
                 log.take(answer, f"request {self._asked}", "bench")
             await log.close()
 
