@@ -1,6 +1,6 @@
 """Clean windows: the flights as they were, published and asked for every few hours, and what was said although nothing was wrong.
 
-    python -m benchmarks.skew.clean [--months 2,5,8,11] [--days 9] [--every 3] [--folder var/bench/skew_clean]
+    python -m benchmarks.skew.clean [--months 2,5,8,11] [--days 9] [--every 6] [--folder var/bench/skew_clean]
 
 Each block of days begins with an empty lake, is ingested, computed and published step by step as it would have been, late reports and
 all, and at each step every aircraft is asked for and the window judged. Counted are windows with a verdict: of each feature, and of each
@@ -104,7 +104,7 @@ def _compare(columns: list[dict[FeatureView, list[list[Any]]]], a_day: int, dete
 def main(
     months: Annotated[str, typer.Option(help="in which months a block of days begins")] = "2,5,8,11",
     days: Annotated[int, typer.Option(help="days of each block")] = 9,
-    every: Annotated[int, typer.Option(help="hours from step to step")] = 3,
+    every: Annotated[int, typer.Option(help="hours from step to step")] = 6,
     folder: Annotated[Path, typer.Option(help="where lakes and the node are")] = Path("var/bench/skew_clean"),
     out: Annotated[Path, typer.Option(help="where the results go")] = Path("var/bench/skew_clean/results.json"),
 ) -> None:
