@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import penstock
-from penstock.cli.screen import err, fail, out, print_whole
+from penstock.cli.screen import err, fail, out, print_whole, write
 from penstock.errors import PenstockError
 from penstock.offline.registry_log import snapshots
 from penstock.quality.change_check import changed_views, check_definitions, check_view
@@ -44,9 +44,9 @@ def run(
         fail(error)
         found = [Checked("definitions", "compiled", Outcome.FAILED, error.message)]
     if junit_to is not None:
-        junit_to.write_text(junit("penstock check", found), encoding="utf-8")
+        write(junit_to, junit("penstock check", found))
     if markdown_to is not None:
-        markdown_to.write_text(markdown("penstock check", found), encoding="utf-8")
+        write(markdown_to, markdown("penstock check", found))
     _show(found)
     if any(one.outcome is Outcome.FAILED for one in found):
         sys.exit(1)

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 import penstock
-from penstock.cli.screen import out, print_whole
-from penstock.contract.row_rules import RowRule
+from penstock.cli.screen import out, print_whole, write
+from penstock.contract.row_rules import RowRule, shown
 from penstock.quality.contract_suite import suite
 
 cli = typer.Typer(help="What a view's days are held to before they are committed.", no_args_is_help=True)
+
+_SHOWN = 10
 
 Views = Annotated[list[str] | None, typer.Argument(help="feature views, as `name` or `name@version`; default: all")]
 
@@ -25,7 +27,8 @@ def show(views: Views = None) -> None:
     for view in penstock.open().project.views_named(views):
         for rule in view.row_rules:
             otherwise = Text("warns", "yellow") if rule.warns else Text("refused", "red")
-            table.add_row(view.ref, rule.name, rule.feature or "rows", _asks(rule), "closed" if rule.closed_days_only else "all", otherwise)
+            days = "closed" if rule.closed_days_only else "all"
+            table.add_row(view.ref, rule.name, rule.feature or "-", Text(_asks(rule)), days, otherwise)
     print_whole(table)
 
 
@@ -35,16 +38,16 @@ def export(
     to: Annotated[Path, typer.Option(help="folder that gets a file per view, NAME.vVERSION.json")] = Path("contracts"),
 ) -> None:
     """Write each view's rules as a suite of Great Expectations: `ExpectationSuite(**json.load(file))`."""
-    to.mkdir(parents=True, exist_ok=True)
     for view in penstock.open().project.views_named(views):
         path = to / f"{view.name}.v{view.version}.json"
         written = suite(view)
-        path.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+        write(path, json.dumps(written, indent=2) + "\n")
         out.print(f"{path}: {len(written['expectations'])} expectations", markup=False, soft_wrap=True)
 
 
 def _asks(rule: RowRule) -> str:
     what = rule.kind.value.replace("_", " ")
     if rule.allowed:
-        return f"{what}: {', '.join(map(repr, rule.allowed))}"
-    return what if rule.bound is None else f"{what} {rule.bound:g}"
+        more = f" and {len(rule.allowed) - _SHOWN} more" if len(rule.allowed) > _SHOWN else ""
+        return f"{what}: {', '.join(map(repr, rule.allowed[:_SHOWN]))}{more}"
+    return what if rule.bound is None else f"{what} {shown(rule.bound)}"

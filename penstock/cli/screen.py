@@ -1,12 +1,13 @@
 """What commands show people."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from penstock.errors import PenstockError
+from penstock.errors import ConfigError, PenstockError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -30,3 +31,16 @@ def fail(error: PenstockError) -> None:
     err.print(error.message, markup=False, soft_wrap=True)
     if error.hint:
         err.print(f"hint:  {error.hint}", markup=False, style="yellow", soft_wrap=True)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file that a command was asked for, with the folders above it.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}", hint="name a file in a folder that you may write to") from None

@@ -13,7 +13,7 @@ from rich.text import Text
 
 import penstock
 from penstock.cli.days import instant
-from penstock.cli.screen import err, out, print_whole
+from penstock.cli.screen import err, out, print_whole, write
 from penstock.contract import FeatureView
 from penstock.errors import SkewError
 from penstock.offline.lake import feature_table
@@ -94,7 +94,7 @@ def report(
     if not entries:
         raise SkewError(f"nothing was judged in the last {days} day(s)", hint="the job `skew` in Dagster does so each hour")
     subtitle = f"{store.settings.root.name}, {days} day(s) up to {now:%Y-%m-%d %H:%M} UTC"
-    to.write_text(skew_page(entries, "Served and trained", subtitle, _beside(store, wanted, entries, now - days * DAY, now)))
+    write(to, skew_page(entries, "Served and trained", subtitle, _beside(store, wanted, entries, now - days * DAY, now)))
     out.print(f"{len(entries)} window(s) of views: {to}", markup=False, soft_wrap=True)
 
 

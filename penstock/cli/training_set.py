@@ -13,7 +13,7 @@ from rich.table import Column, Table
 import penstock
 from penstock.as_of import Mode
 from penstock.cli.days import instant
-from penstock.cli.screen import err, out, print_whole
+from penstock.cli.screen import err, out, print_whole, write
 from penstock.errors import SourceError, SpineError, TrainingSetError
 from penstock.training_set.leakage_report import leakage_page
 from penstock.training_set.manifest import Manifest
@@ -161,9 +161,9 @@ def leakage(
         found = store.training_set.leakage(name, loaded.manifest.id, against=against)  # type: ignore[arg-type]
     if html is not None:
         title = f"Leakage of {name}"
-        html.write_text(leakage_page(found, title, f"build {loaded.manifest.id}, service {loaded.manifest.service}"), encoding="utf-8")
+        write(html, leakage_page(found, title, f"build {loaded.manifest.id}, service {loaded.manifest.service}"))
     if as_json is not None:
-        as_json.write_text(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n", encoding="utf-8")
+        write(as_json, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
     table = _numbers("feature", "differ", "share", f"present, {found.modes[0]}", f"present, {found.modes[1]}", "in deviations")
     for one in found.features:
         distance = "-" if one.in_deviations is None else f"{one.in_deviations:.3f}"

@@ -3,12 +3,14 @@
 `quality/contracts.py` judges by them, `quality/contract_suite.py` writes them as a suite of Great Expectations.
 """
 
+import struct
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from penstock.contract.view_parts import Feature
-from penstock.dtypes import FLOAT_DTYPES
+from penstock.dtypes import FLOAT_DTYPES, element, is_list
 from penstock.errors import ContractError
 
 
@@ -80,6 +82,7 @@ def row_rules(features: Sequence[Feature], row_count: tuple[int, int | None], wa
     found += [RowRule(kind.value, kind) for kind in Kind if kind in ALWAYS_REFUSES]
     for feature in features:
         found += _of_feature(feature)
+    _require_named_apart(found)
     _require_may_warn(found, warn_only)
     return tuple(replace(one, warns=one.name in warn_only) for one in found)
 
@@ -92,15 +95,37 @@ def _of_feature(feature: Feature) -> list[RowRule]:
         found.append(RowRule(f"{name}_not_null", Kind.NOT_NULL, name))
     if feature.null_budget is not None:
         found.append(RowRule(f"{name}_null_budget", Kind.NULL_BUDGET, name, feature.null_budget, closed_days_only=True))
-    if feature.dtype in FLOAT_DTYPES:
+    if (element(feature.dtype) if is_list(feature.dtype) else feature.dtype) in FLOAT_DTYPES:
         found.append(RowRule(f"{name}_is_a_number", Kind.IS_A_NUMBER, name))
     if feature.minimum is not None:
-        found.append(RowRule(f"{name}_at_least_{feature.minimum:g}", Kind.AT_LEAST, name, feature.minimum))
+        found.append(RowRule(f"{name}_at_least_{shown(feature.minimum)}", Kind.AT_LEAST, name, _as_held(feature.minimum, feature.dtype)))
     if feature.maximum is not None:
-        found.append(RowRule(f"{name}_at_most_{feature.maximum:g}", Kind.AT_MOST, name, feature.maximum))
+        found.append(RowRule(f"{name}_at_most_{shown(feature.maximum)}", Kind.AT_MOST, name, _as_held(feature.maximum, feature.dtype)))
     if feature.allowed:
         found.append(RowRule(f"{name}_allowed", Kind.ALLOWED, name, allowed=tuple(feature.allowed)))
     return found
+
+
+def shown(number: float) -> str:
+    """A number in full: two that differ are never one text."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
+
+
+def _as_held(bound: float, dtype: str) -> float:
+    """A bound as rows hold it: 0.1 of 32 bits is a little more than 0.1, and is not above it."""
+    if dtype != "float32":
+        return bound
+    try:
+        return float(struct.unpack("f", struct.pack("f", bound))[0])
+    except OverflowError:  # no value of 32 bits is that large
+        return bound
+
+
+def _require_named_apart(rules: Sequence[RowRule]) -> None:
+    for name, count in Counter(rule.name for rule in rules).items():
+        if count > 1:
+            of = ", ".join(repr(rule.feature) for rule in rules if rule.name == name and rule.feature)
+            raise ContractError(f"{count} rules would be called '{name}'; give feature {of} another name")
 
 
 def _require_may_warn(rules: Sequence[RowRule], warn_only: Sequence[str]) -> None:

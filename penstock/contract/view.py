@@ -21,6 +21,7 @@ Compute = Callable[..., Any]
 """A plain function: one DataFrame per source, in their order → a DataFrame of join keys, event_time and features."""
 
 DAY = timedelta(days=1)
+_ROW_COUNT = "it is (least, most) rows of a day, 0 <= least <= most, most may be None, e.g. (1_000, None)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +122,15 @@ class FeatureView:
         self._check_row_rules(where)
 
     def _check_row_rules(self, where: str) -> None:
-        match self.row_count:
-            case (int(least), int(most)) if 0 <= least <= most:
-                pass
-            case (int(least), None) if least >= 0:
-                pass
-            case _:
-                raise ContractError(f"{where}: row_count={self.row_count!r}; it is (least, most) rows of a day, e.g. (1_000, None)")
+        count = self.row_count
+        if not (isinstance(count, tuple | list) and len(count) == 2 and type(count[0]) is int and type(count[1]) in (int, type(None))):
+            raise ContractError(f"{where}: row_count={count!r}; {_ROW_COUNT}")
+        least, most = count
+        if least < 0 or (most is not None and most < least):
+            raise ContractError(f"{where}: row_count={count!r}; {_ROW_COUNT}")
+        object.__setattr__(self, "row_count", (least, most))
+        if not isinstance(self.warn_only, tuple | list) or not all(isinstance(name, str) for name in self.warn_only):
+            raise ContractError(f"{where}: warn_only={self.warn_only!r}; it is a list of names of rules, e.g. ['has_rows']")
         object.__setattr__(self, "warn_only", tuple(self.warn_only))
         try:
             _ = self.row_rules

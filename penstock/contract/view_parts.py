@@ -1,5 +1,6 @@
 """The parts a feature view is made of: a feature, a freshness SLA, a degradation, a readiness, a consistency."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -10,6 +11,8 @@ from penstock.contract.rules import require_name, require_positive
 from penstock.contract.source import Pii
 from penstock.dtypes import FEATURE_DTYPES, FLOAT_DTYPES, NUMERIC_DTYPES, accepts, element, is_list, require_dtype
 from penstock.errors import ContractError
+
+_WHOLE, _VALUES = 2**63, 1_000
 
 Value = bool | int | float | str | list[bool] | list[int] | list[float] | list[str] | None
 
@@ -52,24 +55,54 @@ class Feature:
         if (element(self.dtype) if is_list(self.dtype) else self.dtype) not in FEATURE_DTYPES:
             allowed = ", ".join(sorted(FEATURE_DTYPES))
             raise ContractError(f"{where}: dtype '{self.dtype}' is for join keys and sources; a feature is one of {allowed}")
-        bounds = (self.minimum, self.maximum)
-        if bounds != (None, None) and self.dtype not in NUMERIC_DTYPES:
-            raise ContractError(f"{where}: a range is given but its dtype is {self.dtype}; ranges are for numbers")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ContractError(f"{where}: minimum {self.minimum} is above maximum {self.maximum}")
-        if self.null_budget is not None and not (self.nullable and 0 <= self.null_budget < 1):
-            said = f"null_budget={self.null_budget!r}" if self.nullable else "null_budget with nullable=False"
-            raise ContractError(f"{where}: {said}; it is a share of rows, 0 <= share < 1, of a feature that may be null")
-        object.__setattr__(self, "allowed", tuple(self.allowed))
-        if self.allowed and (is_list(self.dtype) or self.dtype in {*FLOAT_DTYPES, "timestamp"}):
-            raise ContractError(f"{where}: allowed= is given but its dtype is {self.dtype}; sets are of strings, whole numbers and bools")
-        odd = [value for value in self.allowed if value is None or not accepts(self.dtype, value)]
-        if odd:
-            raise ContractError(f"{where}: allowed= holds {odd[0]!r}, which is not a {self.dtype}")
+        self._check_range(where)
+        self._check_null_budget(where)
+        object.__setattr__(self, "allowed", self._set(where))
         if self.default is not None and not accepts(self.dtype, self.default):
             raise ContractError(f"{where}: default {self.default!r} is not a {self.dtype}")
         if self.pii is Pii.DIRECT:
             raise ContractError(f"{where}: pii 'direct' must not be online; pseudonymise it or leave it out")
+
+    def _check_range(self, where: str) -> None:
+        bounds = [(name, bound) for name, bound in (("minimum", self.minimum), ("maximum", self.maximum)) if bound is not None]
+        if bounds and self.dtype not in NUMERIC_DTYPES:
+            raise ContractError(f"{where}: a range is given but its dtype is {self.dtype}; ranges are for numbers")
+        for name, bound in bounds:
+            is_whole = type(bound) is int and -_WHOLE <= bound < _WHOLE
+            if not is_whole and not (isinstance(bound, float) and math.isfinite(bound)):
+                raise ContractError(f"{where}: {name}={bound!r}; a bound is a finite number, whole ones of 64 bits")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ContractError(f"{where}: minimum {self.minimum} is above maximum {self.maximum}")
+
+    def _check_null_budget(self, where: str) -> None:
+        share = self.null_budget
+        if share is None:
+            return
+        if not self.nullable or type(share) not in (int, float) or not 0 <= share < 1:
+            said = f"null_budget={share!r}" if self.nullable else "null_budget with nullable=False"
+            raise ContractError(f"{where}: {said}; it is a share of rows, 0 <= share < 1, of a feature that may be null")
+
+    def _set(self, where: str) -> tuple[bool | int | str, ...]:
+        """The values of `allowed`, in order, so that a set is one document however it is written."""
+        if not isinstance(self.allowed, tuple | list):
+            raise ContractError(f"{where}: allowed={self.allowed!r}; it is a list of values, e.g. allowed=['a', 'b']")
+        if not self.allowed:
+            return ()
+        if is_list(self.dtype) or self.dtype in {*FLOAT_DTYPES, "timestamp"}:
+            raise ContractError(f"{where}: allowed= is given but its dtype is {self.dtype}; sets are of strings, whole numbers and bools")
+        if len(self.allowed) > _VALUES:
+            raise ContractError(f"{where}: allowed= holds {len(self.allowed):,} values; a set is of {_VALUES:,} at most")
+        for value in self.allowed:
+            if value is None or not accepts(self.dtype, value) or not _is_text(value):
+                raise ContractError(f"{where}: allowed= holds {value!r}, which is not a {self.dtype}")
+        if len({*self.allowed}) < len(self.allowed):
+            raise ContractError(f"{where}: allowed= holds a value twice: {list(self.allowed)!r}")
+        return tuple(sorted(self.allowed))
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value, if it is text, can be written: half of a surrogate pair cannot."""
+    return not isinstance(value, str) or value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from penstock.offline.watermark import DAY
 from penstock.online.ledger import Publication
 from penstock.orchestration.evaluations import Result, evaluations
 from penstock.orchestration.partitions import days_of
+from penstock.quality.drift import is_compared
 from penstock.store import Store
 
 _FEATURES = "features"
@@ -146,8 +147,9 @@ def distribution_check(store: Store, view: FeatureView, partitions: dg.Partition
         description="the values of a closed day are distributed as on the same weekday of the four weeks before",
     )
     def distribution(context: dg.AssetCheckExecutionContext) -> Any:
-        found = remarks_of(store.lake, view, days_of(context))
-        results = {day.isoformat(): _drift(remarks) for day, remarks in found.items()}
+        days = days_of(context)
+        found = remarks_of(store.lake, view, days)
+        results = {day.isoformat(): _drift(remarks) for day, remarks in found.items() if is_compared(view, day, max(days))}
         yield from evaluations(context.instance, feature_key(view), "distribution", results)
         yield dg.Output(None)  # ends the step without a result that has no partition
 

@@ -82,17 +82,20 @@ def check_view(spark: SparkSession, lake: Lake, view: FeatureView, now: datetime
         return [Checked(view.ref, "computed", Outcome.SKIPPED, error.message)]
     except PenstockError as error:
         return [Checked(view.ref, "computed", Outcome.FAILED, error.message)]
-    except PySparkException as error:
-        return [Checked(view.ref, "computed", Outcome.FAILED, str(error).strip().partition("\n")[0])]
+    except Exception as error:  # whatever a view's own code raises is what is wrong with the view
+        kind = "" if isinstance(error, PySparkException) else f"{type(error).__name__}: "
+        return [Checked(view.ref, "computed", Outcome.FAILED, kind + str(error).strip().partition("\n")[0])]
 
 
 def _of_rows(spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame, day: date, limit: datetime) -> Iterator[Checked]:
     verdict = audit(view, rows, {day: limit})[day]
-    if verdict.passed:
-        said = "; ".join(verdict.warnings) or f"{verdict.rows:,} rows of {day} keep it"
-        yield Checked(view.ref, "contract", Outcome.WARNING if verdict.warnings else Outcome.PASSED, said)
+    told = f"{day}: {'; '.join([*verdict.reasons, *verdict.warnings])}"
+    if not verdict.passed or verdict.warnings:
+        yield Checked(view.ref, "contract", Outcome.WARNING if verdict.passed else Outcome.FAILED, told)
+    elif verdict.rows:
+        yield Checked(view.ref, "contract", Outcome.PASSED, f"{verdict.rows:,} rows of {day} keep it")
     else:
-        yield Checked(view.ref, "contract", Outcome.FAILED, f"{day}: {'; '.join(verdict.reasons)}")
+        yield Checked(view.ref, "contract", Outcome.SKIPPED, f"there are no rows of {day}")
     yield _served(view, rows)
     if lake.version(feature_table(view)) is None:
         yield Checked(view.ref, "values", Outcome.SKIPPED, "nothing of it was committed yet")
@@ -109,6 +112,8 @@ def _served(view: FeatureView, rows: DataFrame) -> Checked:
     """Whether what a gateway would decode is what training is given, of some rows."""
     schema, names = schema_id(view), view.feature_names
     some = rows.select("event_time", *names).limit(ENCODED).toArrow().to_pylist()
+    if not some:
+        return Checked(view.ref, "served", Outcome.SKIPPED, "there are no rows")
     for row in some:
         values = [row[name] for name in names]
         try:

@@ -13,8 +13,8 @@ from penstock.contract.row_rules import Kind, RowRule
 from penstock.contract.view import FeatureView
 from penstock.dtypes import is_list
 
-COMPLETE_UNTIL = "complete_until"
-"""The suite's parameter: how far the day is complete, the latest time that a row may have."""
+BEGIN, LATEST = "begin", "latest"
+"""The suite's parameters: the day's first moment, and the latest time that a row of it may have."""
 
 _LARGEST = sys.float_info.max
 _SOME = 1e-9
@@ -39,8 +39,8 @@ def suite(view: FeatureView) -> dict[str, Any]:
     return {
         "name": view.ref,
         "expectations": [*_schema(view), *(one for rule in view.row_rules for one in _of_rule(view, rule))],
-        "meta": {"penstock": {"view": view.name, "version": view.version, "parameters": [COMPLETE_UNTIL]}},
-        "notes": f"One day of {view.ref} in Spark; '{COMPLETE_UNTIL}' is how far the day is complete, a time in UTC.",
+        "meta": {"penstock": {"view": view.name, "version": view.version, "parameters": [BEGIN, LATEST]}},
+        "notes": f"One day of {view.ref} in Spark; '{BEGIN}' is its first moment, '{LATEST}' the latest time a row may have, both in UTC.",
     }
 
 
@@ -65,17 +65,22 @@ def _of_rule(view: FeatureView, rule: RowRule) -> list[dict[str, Any]]:
         case Kind.JOIN_KEYS_NOT_NULL:
             return [expect("column_values_to_not_be_null", column=name) for name in view.entity.join_keys]
         case Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME:
+            if not view.entity.join_keys:
+                return [expect("column_values_to_be_unique", column="event_time")]
             return [expect("compound_columns_to_be_unique", column_list=[*view.entity.join_keys, "event_time"])]
         case Kind.EVENT_TIME_NOT_NULL:
             return [expect("column_values_to_not_be_null", column="event_time")]
         case Kind.EVENT_TIME_NOT_IN_FUTURE:
-            return [expect("column_values_to_be_between", column="event_time", max_value={"$PARAMETER": COMPLETE_UNTIL})]
+            ends = {"min_value": {"$PARAMETER": BEGIN}, "max_value": {"$PARAMETER": LATEST}}
+            return [expect("column_values_to_be_between", column="event_time", **ends)]
         case Kind.NOT_ALL_NULL:
             return on_feature("not_be_null", mostly=_SOME)
         case Kind.NOT_NULL:
             return on_feature("not_be_null")
         case Kind.NULL_BUDGET:
-            return on_feature("not_be_null", mostly=1 - (rule.bound or 0))
+            return on_feature("not_be_null", mostly=round(1 - (rule.bound or 0), 12))  # 1 - 0.7 is a little more than 0.3
+        case Kind.IS_A_NUMBER if is_list(view.features[view.feature_names.index(rule.feature)].dtype):
+            return []  # no expectation looks into lists
         case Kind.IS_A_NUMBER:
             return on_feature("be_between", min_value=-_LARGEST, max_value=_LARGEST)
         case Kind.AT_LEAST:

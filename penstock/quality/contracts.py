@@ -20,8 +20,9 @@ import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from penstock.contract.row_rules import Kind, RowRule
+from penstock.contract.row_rules import Kind, RowRule, shown
 from penstock.contract.view import FeatureView
+from penstock.dtypes import is_list
 from penstock.errors import PenstockError
 from penstock.offline.attempt import Verdict
 from penstock.offline.compute import is_complete, judged_day
@@ -42,13 +43,16 @@ class Rule:
     maximum: float | None = None
     closed_days_only: bool = False
     warns: bool = False
+    is_share: bool = False
 
     def sentence(self, seen: float) -> str:
         """Why a partition is refused, or warned of."""
+        if self.is_share:
+            return f"{self.name}: {seen:.4g} of the rows, expected at most {shown(self.maximum or 0)}"
         if self.maximum == 0:
-            return f"{self.name}: {seen} row(s), expected none"
-        bounds = [f"{word} {bound:g}" for word, bound in (("at least", self.minimum), ("at most", self.maximum)) if bound is not None]
-        return f"{self.name}: {seen:.4g}, expected {' and '.join(bounds)}"
+            return f"{self.name}: {seen:.0f} row(s), expected none"
+        bounds = [f"{word} {bound:.0f}" for word, bound in (("at least", self.minimum), ("at most", self.maximum)) if bound is not None]
+        return f"{self.name}: {seen:.0f}, expected {' and '.join(bounds)}"
 
 
 def rules(view: FeatureView) -> list[Rule]:
@@ -58,21 +62,21 @@ def rules(view: FeatureView) -> list[Rule]:
 
 def _measured(view: FeatureView, rule: RowRule) -> Rule:
     """A rule with what it counts."""
-    column = F.col(rule.feature)
+    column, rows = F.col(rule.feature), F.count(F.lit(1))
 
     def counted(metric: Column | None, minimum: float | None = None, maximum: float | None = None) -> Rule:
-        return Rule(rule.name, metric, minimum, maximum, rule.closed_days_only, rule.warns)
+        return Rule(rule.name, metric, minimum, maximum, rule.closed_days_only, rule.warns, rule.kind is Kind.NULL_BUDGET)
 
     def none_of(broken: Column) -> Rule:
         return counted(F.count_if(broken), maximum=0)
 
     match rule.kind:
         case Kind.ROWS_AT_LEAST:
-            return counted(F.count(F.lit(1)), minimum=rule.bound)
+            return counted(rows, minimum=rule.bound)
         case Kind.ROWS_AT_MOST:
-            return counted(F.count(F.lit(1)), maximum=rule.bound)
+            return counted(rows, maximum=rule.bound)
         case Kind.JOIN_KEYS_NOT_NULL:
-            return none_of(reduce(or_, (F.col(name).isNull() for name in view.entity.join_keys)))
+            return none_of(reduce(or_, (F.col(name).isNull() for name in view.entity.join_keys), F.lit(False)))
         case Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME:
             return counted(None, maximum=0)
         case Kind.EVENT_TIME_NOT_NULL:
@@ -80,19 +84,24 @@ def _measured(view: FeatureView, rule: RowRule) -> Rule:
         case Kind.EVENT_TIME_NOT_IN_FUTURE:
             return none_of(~F.col("_complete"))
         case Kind.NOT_ALL_NULL:
-            return counted(F.count(column), minimum=1)
+            return counted(F.when(F.count(column) == 0, rows).otherwise(0), maximum=0)
         case Kind.NOT_NULL:
             return none_of(column.isNull())
         case Kind.NULL_BUDGET:
-            return counted(F.count_if(column.isNull()) / F.count(F.lit(1)), maximum=rule.bound)
+            return counted(F.count_if(column.isNull()) / rows, maximum=rule.bound)
         case Kind.IS_A_NUMBER:
-            return none_of(F.isnan(column) | column.isin(float("inf"), float("-inf")))
+            dtype = view.features[view.feature_names.index(rule.feature)].dtype
+            return none_of(F.exists(column, _is_unreal) if is_list(dtype) else _is_unreal(column))
         case Kind.AT_LEAST:
             return none_of(column < F.lit(rule.bound))
         case Kind.AT_MOST:
             return none_of(column > F.lit(rule.bound))
         case Kind.ALLOWED:
             return none_of(~column.isin(*rule.allowed))
+
+
+def _is_unreal(column: Column) -> Column:
+    return F.isnan(column) | column.isin(float("inf"), float("-inf"))
 
 
 def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:

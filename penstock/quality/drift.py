@@ -55,13 +55,18 @@ def audit_and_profile(lake: Lake, view: FeatureView, rows: DataFrame, complete_u
     if not closed:
         return verdicts
     found = statistics_of_days(view, rows, closed)
-    recent = found if view.skew.hold_back else {day for day in found if max(complete_until) - day < COMPARED}
+    recent = {day for day in found if is_compared(view, day, max(complete_until))}
     before = {day - weeks * 7 * DAY for day in recent for weeks in range(1, WEEKS + 1)} - set(found)
     known: dict[date, Statistics] = {**{day: profile.statistics for day, profile in profiles_of(lake, view, before).items()}, **found}
     for day, statistics in found.items():
         weeks = [known[day - n * 7 * DAY] for n in range(1, WEEKS + 1) if day - n * 7 * DAY in known] if day in recent else []
         verdicts[day] = _judged(view, replace(verdicts[day], statistics=statistics), weeks)
     return verdicts
+
+
+def is_compared(view: FeatureView, day: date, newest: date) -> bool:
+    """Whether a day is compared with the weeks before, by an attempt whose newest day is another."""
+    return view.skew.hold_back or newest - day < COMPARED
 
 
 def statistics_of_days(view: FeatureView, rows: DataFrame, days: set[date]) -> dict[date, Statistics]:

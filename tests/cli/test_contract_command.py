@@ -39,3 +39,9 @@ def test_a_view_that_is_not_there_is_named(shop: Shop) -> None:
     code, said = shop.say("contract", "export", "spendings")
     assert code == 1
     assert "no feature view 'spendings'" in said
+
+
+def test_a_file_that_cannot_be_written_is_named(shop: Shop) -> None:
+    code, said = shop.say("contract", "export", "--to", "conf/base.yaml")
+    assert code == 1
+    assert "cannot write conf/base.yaml/spending.v1.json" in said

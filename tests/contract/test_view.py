@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -142,12 +143,13 @@ def test_aggregations_name_their_features_by_column_function_and_window() -> Non
         ({"entity": Entity("shop", {"shop": "string"})}, "source 'orders' has no column 'shop'"),
         *[
             ({"row_count": odd}, r"row_count=.*; it is \(least, most\) rows of a day")
-            for odd in (5, (5,), (-1, None), (5, 4), (None, 4), ("1", None))
+            for odd in (5, (5,), (-1, None), (5, 4), (None, 4), ("1", None), (True, None), (0, True), (1.0, None), None)
         ],
         (
             {"warn_only": ["orders_1h_not_null"]},
             "warn_only names 'orders_1h_not_null', which is no rule of this view; its rules .* 'has_rows'",
         ),
+        ({"warn_only": "has_rows"}, "warn_only='has_rows'; it is a list of names of rules"),
         ({"warn_only": ["join_keys_not_null"]}, "feature view 'spending': warn_only names 'join_keys_not_null', which always refuses"),
         ({"entity": Entity("customer", {"customer": "int64"})}, "join key 'customer' is int64 in entity 'customer', string in its source"),
     ],
@@ -197,7 +199,7 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
         Feature("price", "decimal")
     with pytest.raises(ContractError, match="default 'x' is not a int64"):
         Feature("n", "int64", default="x")
-    for budget in (-0.1, 1, 1.5):
+    for budget in (-0.1, 1, 1.5, False, "0.1", Decimal("0.1"), float("nan")):
         with pytest.raises(ContractError, match=r"feature 'n': null_budget=.*; it is a share of rows, 0 <= share < 1"):
             Feature("n", "int64", null_budget=budget)
     with pytest.raises(ContractError, match="null_budget with nullable=False"):
@@ -205,6 +207,20 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
     for dtype, value in (("float64", 1.0), ("timestamp", None), ("list[int64]", [1])):
         with pytest.raises(ContractError, match="sets are of strings, whole numbers and bools"):
             Feature("n", dtype, allowed=[value])
+    for bound in (float("nan"), float("inf"), True, "5", 2**63, Decimal(1)):
+        with pytest.raises(ContractError, match="a bound is a finite number, whole ones of 64 bits"):
+            Feature("n", "float64", maximum=bound)
+    for values, message in (
+        ("abc", "allowed='abc'; it is a list of values"),
+        ({"a", "b"}, "it is a list of values"),
+        (None, "allowed=None; it is a list of values"),
+        (["a", "a"], "holds a value twice"),
+        (["\ud800"], "which is not a string"),
+        ([str(n) for n in range(1_001)], "holds 1,001 values; a set is of 1,000 at most"),
+    ):
+        with pytest.raises(ContractError, match=message):
+            Feature("n", "string", allowed=values)
+    assert Feature("n", "string", allowed=["b", "a"]).allowed == ("a", "b")
     for odd in ("1", None, 2**40):
         with pytest.raises(ContractError, match=r"allowed= holds .*, which is not a int32"):
             Feature("n", "int32", allowed=[1, odd])
@@ -225,6 +241,25 @@ def test_parts_that_cannot_be_right_are_refused() -> None:
         computed(compute=lambda rows: rows)
     with pytest.raises(ContractError, match="is a column Penstock writes itself"):
         computed(features=[Feature("attempt", "int64")])
+
+
+@pytest.mark.parametrize(
+    ("feature", "changes", "rule"),
+    [
+        (Feature("join_keys", "int64", nullable=False), {}, "join_keys_not_null"),
+        (Feature("rows", "int64", maximum=5), {"row_count": (1, 5)}, "rows_at_most_5"),
+        (Feature("rows", "int64", minimum=5), {"row_count": (5, None)}, "rows_at_least_5"),
+    ],
+)
+def test_a_feature_whose_rule_would_have_the_name_of_another_is_refused(feature: Feature, changes: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ContractError, match=f"2 rules would be called '{rule}'; give feature '{feature.name}' another name"):
+        computed(features=[feature], **changes)
+
+
+def test_a_bound_is_in_the_name_of_its_rule_in_full() -> None:
+    bounds = (1_234_567, 1_234_568, 1e-9, -0.5, 2880.0)
+    named = [computed(features=[Feature("n", "float64", minimum=bound)]).row_rules[-1].name for bound in bounds]
+    assert named == ["n_at_least_1234567", "n_at_least_1234568", "n_at_least_1e-09", "n_at_least_-0.5", "n_at_least_2880"]
 
 
 def test_the_fingerprint_follows_what_computes_and_nothing_else() -> None:

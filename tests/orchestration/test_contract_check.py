@@ -1,4 +1,4 @@
-"""What the contract said of each partition, as Dagster shows it."""
+"""What the contract and the weeks before said of each partition, as Dagster shows it."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +9,9 @@ import pytest
 from penstock.clock import FixedClock
 from penstock.config import LakeSettings, Settings
 from penstock.offline.logs import log_attempts
-from penstock.orchestration.assets import contract_check, feature_key
+from penstock.offline.profiles import Profile, log_profiles
+from penstock.orchestration.assets import contract_check, distribution_check, feature_key
+from penstock.orchestration.partitions import range_tags
 from penstock.registry.project import Project
 from penstock.store import Store
 from tests.world import MONDAY, attempt_entry, view_of_orders
@@ -50,3 +52,28 @@ def test_a_refused_day_is_an_error_a_day_of_which_a_rule_warns_a_warning(tmp_pat
             {"rules": 1, "rows": 0, "failed": "has_rows", "reasons": "has_rows: 0, expected at least 1", "state": "quarantined"},
         ),
     }
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.PreviewWarning", "ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_days_that_were_not_compared_with_weeks_before_have_no_verdict_on_it(tmp_path: Path) -> None:
+    store = Store(
+        Settings(root=tmp_path, lake=LakeSettings(path=str(tmp_path / "lake"))),
+        Project("shop", (VIEW,), ()),
+        FixedClock(MONDAY + timedelta(days=60)),
+    )
+    days = [(MONDAY + timedelta(days=n)).date() for n in range(40)]
+    remarks = dict.fromkeys(days) | {days[-2]: ["amount: otherwise"], days[-1]: []}
+    same = {"view": VIEW.name, "version": 1, "attempt": 1, "statistics": {}}
+    log_profiles(store.lake, [Profile(partition=day, remarks=remarks[day], **same) for day in days])
+    partitions = dg.DailyPartitionsDefinition("2026-03-01")
+
+    @dg.asset(key=feature_key(VIEW), partitions_def=partitions, backfill_policy=dg.BackfillPolicy.single_run())
+    def features() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assets = [features, distribution_check(store, VIEW, partitions)]
+        done = dg.materialize(assets, instance=instance, tags=range_tags(days[0], days[-1]))
+        found = {one.partition: (one.passed, one.severity.value) for one in done.get_asset_check_evaluations()}
+    assert len(found) == 31
+    assert (found[str(days[-1])], found[str(days[-2])], found[str(days[9])]) == ((True, "WARN"), (False, "WARN"), (False, "WARN"))
+    assert str(days[8]) not in found

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from penstock.contract import Feature
-from penstock.quality.contract_suite import COMPLETE_UNTIL, suite
+from penstock.clock import MICROSECOND
+from penstock.contract import Entity, Feature, FeatureView
+from penstock.quality.contract_suite import BEGIN, LATEST, suite
 from tests.world import MONDAY, view_of_orders
 
 pytestmark = pytest.mark.real
@@ -43,15 +44,15 @@ def gx() -> Any:
     return context
 
 
-def broken(gx: Any, frame: Any) -> dict[str, str]:
+def broken(gx: Any, frame: Any, view: FeatureView = VIEW) -> dict[str, str]:
     """Rule → severity of what fails, as somebody would run the exported file."""
     from great_expectations import ExpectationSuite
 
-    written = ExpectationSuite(**json.loads(json.dumps(suite(VIEW))))
+    written = ExpectationSuite(**json.loads(json.dumps(suite(view))))
     asset = gx.data_sources.add_or_update_spark("days").add_dataframe_asset("day")
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch(batch_parameters={"dataframe": frame})
-    outcome = batch.validate(written, expectation_parameters={COMPLETE_UNTIL: at(24)})
-    assert len(outcome.results) == len(suite(VIEW)["expectations"])
+    outcome = batch.validate(written, expectation_parameters={BEGIN: MONDAY, LATEST: at(24) - MICROSECOND})
+    assert len(outcome.results) == len(suite(view)["expectations"])
     found = {}
     for result in outcome.results:
         assert not result.exception_info.get("raised_exception"), result.exception_info
@@ -88,5 +89,17 @@ def test_it_fails_where_the_contract_does(spark: Any, gx: Any, rows: list[tuple[
 def test_a_row_later_than_the_day_is_complete_and_a_column_of_another_type(spark: Any, gx: Any) -> None:
     late = spark.createDataFrame([("ann", at(1), 1.0, 1, "north", [1.0]), ("ann", at(25), 1.0, 1, "north", [1.0])], SCHEMA)
     assert broken(gx, late) == {"event_time_not_in_future": "critical"}
+    begins = late.where("event_time < '2026-03-03'")
+    assert broken(gx, begins.union(begins.selectExpr("customer", "event_time - interval 1 day", "amount", "n", "shop", "shape"))) == {
+        "event_time_not_in_future": "critical"
+    }
     other = late.where("event_time < '2026-03-03'").union(late.where("event_time < '2026-03-03'").withColumn("customer", late.shop))
     assert broken(gx, other.withColumn("n", other.n.cast("int"))) == {"schema": "critical"}
+
+
+def test_a_budget_that_is_just_kept_and_an_entity_without_keys(spark: Any, gx: Any) -> None:
+    view = view_of_orders(entity=Entity("market", None), features=[Feature("amount", "float64", null_budget=0.7)])
+    rows = [(at(n), 1.0 if n < 3 else None) for n in range(10)]
+    frame = spark.createDataFrame(rows, "event_time timestamp, amount double")
+    assert broken(gx, frame, view) == {}
+    assert broken(gx, frame.union(frame.limit(1)), view) == {"one_row_per_key_and_event_time": "critical"}

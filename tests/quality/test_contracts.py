@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from penstock.contract import Feature
+from penstock.contract import Entity, Feature
 from penstock.errors import PenstockError
 from penstock.quality.contracts import audit, in_order, rules, validate
 from tests.world import MONDAY, view_of_orders
@@ -36,7 +36,7 @@ def test_good_rows_pass_every_rule(spark: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "broken"),
     [
-        ([], {"has_rows", "amount_not_all_null"}),
+        ([], {"has_rows"}),
         ([("ann", at(1), None, 1), ("bob", at(1), None, 1)], {"amount_not_all_null"}),
         ([("ann", at(1), float("nan"), 1), ("bob", at(1), 1.0, 1)], {"amount_is_a_number", "amount_at_most_100"}),
         ([("ann", at(1), float("-inf"), 1), ("bob", at(1), 1.0, 1)], {"amount_is_a_number", "amount_at_least_0"}),
@@ -88,7 +88,7 @@ def judge_shops(spark: Any, rows: list[tuple[Any, ...]], limit: datetime = MONDA
         ([(None, None, 4.0), ("south", 3, None)], []),  # null is no value of a set: it has rules of its own
         ([("north", 1, 4.0), ("South", 3, 1.0)], ["shop_allowed: 1 row(s), expected none"]),
         ([("north", 0, 4.0), ("south", 4, 1.0)], ["items_allowed: 2 row(s), expected none"]),
-        ([("north", 1, None), ("south", 3, None), ("south", 3, 1.0)], ["rating_null_budget: 0.6667, expected at most 0.5"]),
+        ([("north", 1, None), ("south", 3, None), ("south", 3, 1.0)], ["rating_null_budget: 0.6667 of the rows, expected at most 0.5"]),
         ([("north", 1, 4.0)], ["rows_at_least_2: 1, expected at least 2"]),
         ([("north", 1, 4.0)] * 5, ["rows_at_most_4: 5, expected at most 4"]),
     ],
@@ -115,9 +115,42 @@ def test_a_rule_that_warns_refuses_nothing_and_is_told(spark: Any) -> None:
     assert (both.reasons, both.warnings) == (["shop_allowed: 1 row(s), expected none"], ["rating_at_most_5: 1 row(s), expected none"])
 
 
-def test_a_day_without_rows_is_refused_by_every_rule_that_needs_some(spark: Any) -> None:
+def test_a_day_without_rows_is_refused_unless_the_view_says_it_may_be_empty(spark: Any) -> None:
     reasons = {reason.partition(":")[0] for reason in judge_shops(spark, []).reasons}
-    assert reasons == {"rows_at_least_2", "shop_not_all_null", "items_not_all_null", "rating_not_all_null"}
+    assert reasons == {"rows_at_least_2"}
+    for allowed in ({"row_count": (0, None)}, {"warn_only": ["has_rows"]}):
+        assert judge_shops(spark, [], view=view_of_orders(features=SHOPS.features, **allowed)).passed
+
+
+def test_what_is_counted_is_told_in_full(spark: Any) -> None:
+    view = view_of_orders(features=[Feature("amount", "float64", maximum=1_000_001, null_budget=0)], row_count=(200_000, None))
+    frame = spark.range(199_999).selectExpr(
+        "CAST(id AS string) AS customer", "TIMESTAMP '2026-03-02 01:00:00' AS event_time", "IF(id = 7, NULL, 1000001.5D) AS amount"
+    )
+    assert audit(view, frame, CLOSED)[TODAY].reasons == [
+        "rows_at_least_200000: 199999, expected at least 200000",
+        "amount_null_budget: 5e-06 of the rows, expected at most 0",
+        "amount_at_most_1000001: 199998 row(s), expected none",
+    ]
+
+
+def test_bounds_of_32_bits_and_numbers_in_lists(spark: Any) -> None:
+    view = view_of_orders(features=[Feature("ratio", "float32", minimum=0.1, maximum=0.7), Feature("shape", "list[float64]")])
+    schema = "customer string, event_time timestamp, ratio float, shape array<double>"
+    fits = [("ann", at(1), 0.1, [1.0]), ("bob", at(1), 0.7, []), ("cid", at(1), None, None)]
+    assert audit(view, spark.createDataFrame(fits, schema), CLOSED)[TODAY].passed
+    odd = [("ann", at(1), 0.09, [1.0, None, float("nan")]), ("bob", at(1), 0.71, [float("inf")])]
+    assert audit(view, spark.createDataFrame(odd, schema), CLOSED)[TODAY].reasons == [
+        "ratio_at_least_0.1: 1 row(s), expected none",
+        "ratio_at_most_0.7: 1 row(s), expected none",
+        "shape_is_a_number: 2 row(s), expected none",
+    ]
+
+
+def test_a_view_of_an_entity_without_keys_is_judged(spark: Any) -> None:
+    view = view_of_orders(entity=Entity("market", None))
+    frame = spark.createDataFrame([(at(1), 1.0), (at(1), 2.0)], "event_time timestamp, amount double")
+    assert audit(view, frame, CLOSED)[TODAY].reasons == ["one_row_per_key_and_event_time: 1 row(s), expected none"]
 
 
 def test_each_partition_has_a_verdict_of_its_own(spark: Any) -> None:
