@@ -5,19 +5,20 @@
 Each block of days begins with an empty lake, is ingested, computed and published step by step as it would have been, late reports and
 all, and at each step every aircraft is asked for and the window judged. Counted are windows with a verdict: of each feature, and of each
 check of each view. They overlap and aircraft repeat, so the different (key, row) pairs that were served are counted beside them.
+What came of a block so far is in `month-<n>.json` of the folder, after each step.
 
 What compares distributions is given each feature as it is served, beside what was served at the same hour a week before, or, in a block's
 first week, a day before.
 """
 
-import json
 import shutil
-import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -29,7 +30,6 @@ from benchmarks.skew.views import CLEAN_VIEWS
 from penstock.clock import FixedClock
 from penstock.contract import FeatureView
 from penstock.online.codec import decode_value
-from penstock.quality.served_log import SERVED
 from penstock.quality.skew import ENOUGH, Level
 from penstock.runtime.nodes import node_down, node_up
 from penstock.runtime.spark import stop_session
@@ -51,11 +51,37 @@ def step(flights: Flights, every: timedelta) -> list[tuple[FeatureView, Any]]:
     return list(zip(flights.views, flights.store.judge_skew(since, since + every, keep=False), strict=True))
 
 
-def block(month: int, days: int, every: timedelta, folder: Path, detected: Counter[str]) -> dict[str, Any]:
-    """One block: what was judged, and what was said."""
+class Block(msgspec.Struct, kw_only=True):
+    """Some days of one month.
+
+    Args:
+        month, every_hours: which, and how far apart its steps are.
+        steps: so many so far.
+        feature_windows: windows of features with a verdict.
+        levels: check and what it came to → how often, over views and steps.
+        said: what was said although nothing was wrong.
+        served, distinct: rows that were served, and different (view, key, event time) among them.
+        detectors: of those that compare distributions, how often each spoke; `compared`: of how many columns.
+    """
+
+    month: int
+    every_hours: int
+    steps: int = 0
+    feature_windows: int = 0
+    levels: dict[str, int] = {}
+    said: list[str] = []
+    served: int = 0
+    distinct: int = 0
+    detectors: dict[str, int] = {}
+
+
+def block(month: int, days: int, every: timedelta, folder: Path, keep: Callable[[Block], None]) -> None:
+    """One block, kept after each step."""
     begin = datetime(YEAR, month, 10, tzinfo=UTC)
     settings, clock = settings_in(folder, f"clean_{month}", port=19543), FixedClock(begin)
-    levels, windows, distinct = Counter[str](), 0, 0
+    found, levels, detected = Block(month=month, every_hours=every // HOUR), Counter[str](), Counter[str]()
+    different: set[tuple[str, str, int]] = set()
+    shutil.rmtree(folder, ignore_errors=True)
     node_up(settings)
     try:
         flights = Flights(settings, clock, CLEAN_VIEWS)
@@ -64,28 +90,24 @@ def block(month: int, days: int, every: timedelta, folder: Path, detected: Count
         for n in track(range(days * (DAY // every)), f"month {month}", console=screen):
             clock.at = begin + n * every
             for view, entry in step(flights, every):
-                verdicts = {check.name: str(check.level) for check in entry.checks}
-                levels.update(f"{name} {level}" for name, level in verdicts.items())
+                levels.update(f"{check.name} {check.level}" for check in entry.checks)
                 if entry.changes >= ENOUGH:
-                    windows += sum(rows > 0 for rows in entry.compared.values())
+                    found.feature_windows += sum(rows > 0 for rows in entry.compared.values())
                 for check in entry.checks:
                     if check.level in (Level.WARNING, Level.CRITICAL):
-                        screen.print(f"{entry.since:%Y-%m-%d %H:%M} {view.ref}: {check.level} {check.name}: {check.said}")
+                        found.said.append(f"{entry.since:%Y-%m-%d %H:%M} {view.ref}: {check.level} {check.name}: {check.said}")
             columns.append({view: [decode_value(blob).values for blob in flights.held[view].values()] for view in flights.views})
             _compare(columns, DAY // every, detected)
-        rows = flights.store.lake.dataset(SERVED).to_table(columns=["view", "key", "event_time"])
-        distinct = rows.group_by(["view", "key", "event_time"]).aggregate([]).num_rows
+            for view in flights.views:
+                different |= {(view.name, repr(key), decode_value(blob).event_time_us) for key, blob in flights.held[view].items()}
+                found.served += len(flights.held[view])
+            found.steps, found.distinct = n + 1, len(different)
+            found.levels, found.detectors = dict(sorted(levels.items())), dict(detected)
+            keep(found)
         stop_session()
     finally:
         node_down(settings)
-    shutil.rmtree(folder / "log", ignore_errors=True)
-    return {
-        "month": month,
-        "feature_windows": windows,
-        "distinct": distinct,
-        "served": rows.num_rows,
-        "levels": dict(sorted(levels.items())),
-    }
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compare(columns: list[dict[FeatureView, list[list[Any]]]], a_day: int, detected: Counter[str]) -> None:
@@ -106,22 +128,16 @@ def main(
     days: Annotated[int, typer.Option(help="days of each block")] = 9,
     every: Annotated[int, typer.Option(help="hours from step to step")] = 6,
     folder: Annotated[Path, typer.Option(help="where lakes and the node are")] = Path("var/bench/skew_clean"),
-    out: Annotated[Path, typer.Option(help="where the results go")] = Path("var/bench/skew_clean/results.json"),
 ) -> None:
     """Judge windows in which nothing is wrong."""
-    begun, detected, blocks = time.monotonic(), Counter[str](), []
-    shutil.rmtree(folder, ignore_errors=True)  # each block begins with an empty lake
-    for month in months.split(","):
-        blocks.append(block(int(month), days, every * HOUR, folder.resolve() / month, detected))
-        whole = {
-            "every_hours": every,
-            "days": days,
-            "blocks": blocks,
-            "detectors": dict(detected),
-            "seconds": round(time.monotonic() - begun),
-        }
-        out.write_text(json.dumps(whole, indent=1) + "\n")
-    print(out.read_text())
+    for month in map(int, months.split(",")):
+        out = folder.resolve() / f"month-{month}.json"
+        block(month, days, every * HOUR, folder.resolve() / str(month), lambda found, out=out: out.write_bytes(_json(found)))  # type: ignore[misc]
+        print(out.read_text())
+
+
+def _json(found: Block) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 
 if __name__ == "__main__":
