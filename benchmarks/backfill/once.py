@@ -51,9 +51,6 @@ class Unprofiled(Store):
         return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit)
 
 
-STORES = {"unprofiled": Unprofiled, "empty": Empty}
-
-
 def ingest(store: Store, first: date, last: date) -> int:
     """Every fact that the windows of these days reach."""
     before = max(view.reach for view in store.project.views) // DAY + 1
@@ -86,13 +83,21 @@ def run(store: Store, first: date, last: date) -> int:
     return sum(entry.rows for view in store.project.views for entry in newest(attempts(store.lake, feature_table(view))).values())
 
 
+PARTS = {
+    "ingest": (Store, ingest),
+    "bare": (Store, bare),
+    "unprofiled": (Unprofiled, run),
+    "run": (Store, run),
+    "empty": (Empty, run),
+}
+
+
 def main(part: str, first: str, last: str) -> None:
     """Do a part and say what it cost."""
     cpu, wall = cpu_seconds(), time.perf_counter()
     store = penstock.open(ROOT)
-    if part in STORES:
-        store = STORES[part](store.settings, store.project, store.clock)
-    rows = {"ingest": ingest, "bare": bare}.get(part, run)(store, date.fromisoformat(first), date.fromisoformat(last))
+    kind, do = PARTS[part]
+    rows = do(kind(store.settings, store.project, store.clock), date.fromisoformat(first), date.fromisoformat(last))
     said = {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall, "rows": rows, "views": len(store.project.views)}
     print(json.dumps(said), flush=True)
 

@@ -13,7 +13,6 @@ first week, a day before.
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +24,7 @@ from rich.progress import track
 
 from benchmarks.skew.detectors import alarms
 from benchmarks.skew.flights import Flights
+from benchmarks.skew.results import write_json
 from benchmarks.skew.trials import settings_in
 from benchmarks.skew.views import CLEAN_VIEWS
 from penstock.clock import FixedClock
@@ -75,7 +75,7 @@ class Block(msgspec.Struct, kw_only=True):
     detectors: dict[str, int] = {}
 
 
-def block(month: int, days: int, every: timedelta, folder: Path, keep: Callable[[Block], None]) -> None:
+def block(month: int, days: int, every: timedelta, folder: Path, out: Path) -> None:
     """One block, kept after each step."""
     begin = datetime(YEAR, month, 10, tzinfo=UTC)
     settings, clock = settings_in(folder, f"clean_{month}", port=19543), FixedClock(begin)
@@ -103,7 +103,7 @@ def block(month: int, days: int, every: timedelta, folder: Path, keep: Callable[
                 found.served += len(flights.held[view])
             found.steps, found.distinct = n + 1, len(different)
             found.levels, found.detectors = dict(sorted(levels.items())), dict(detected)
-            keep(found)
+            write_json(out, found)
         stop_session()
     finally:
         node_down(settings)
@@ -132,12 +132,8 @@ def main(
     """Judge windows in which nothing is wrong."""
     for month in map(int, months.split(",")):
         out = folder.resolve() / f"month-{month}.json"
-        block(month, days, every * HOUR, folder.resolve() / str(month), lambda found, out=out: out.write_bytes(_json(found)))  # type: ignore[misc]
+        block(month, days, every * HOUR, folder.resolve() / str(month), out)
         print(out.read_text())
-
-
-def _json(found: Block) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 
 if __name__ == "__main__":

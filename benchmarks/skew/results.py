@@ -56,6 +56,11 @@ class Clean(msgspec.Struct, frozen=True, kw_only=True):
     others: dict[str, bool]
 
 
+def write_json(path: Path, what: msgspec.Struct) -> None:
+    """Write what came of something, as JSON that people can read."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(what), indent=1) + b"\n")
+
+
 class Results(msgspec.Struct, kw_only=True):
     """All that was tried.
 
@@ -76,7 +81,7 @@ class Results(msgspec.Struct, kw_only=True):
         if evidently is not None:
             self.trials = [_with(one, evidently) for one in self.trials]
             self.clean = [_with(one, evidently) for one in self.clean]
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+        write_json(path, self)
 
 
 _One = TypeVar("_One", Trial, Clean)

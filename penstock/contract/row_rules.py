@@ -50,6 +50,7 @@ class RowRule:
         allowed: of ALLOWED the values.
         closed_days_only: whether an open day, of which rows are still to come, is not held to it.
         warns: whether a day that breaks it is committed all the same, with a warning.
+        dtype: of IS_A_NUMBER the feature's type: a list holds numbers.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RowRule:
     allowed: tuple[bool | int | str, ...] = ()
     closed_days_only: bool = False
     warns: bool = False
+    dtype: str = ""
 
 
 def row_rules(features: Sequence[Feature], row_count: tuple[int, int | None], warn_only: Sequence[str]) -> tuple[RowRule, ...]:
@@ -96,7 +98,7 @@ def _of_feature(feature: Feature) -> list[RowRule]:
     if feature.null_budget is not None:
         found.append(RowRule(f"{name}_null_budget", Kind.NULL_BUDGET, name, feature.null_budget, closed_days_only=True))
     if (element(feature.dtype) if is_list(feature.dtype) else feature.dtype) in FLOAT_DTYPES:
-        found.append(RowRule(f"{name}_is_a_number", Kind.IS_A_NUMBER, name))
+        found.append(RowRule(f"{name}_is_a_number", Kind.IS_A_NUMBER, name, dtype=feature.dtype))
     if feature.minimum is not None:
         found.append(RowRule(f"{name}_at_least_{shown(feature.minimum)}", Kind.AT_LEAST, name, _as_held(feature.minimum, feature.dtype)))
     if feature.maximum is not None:

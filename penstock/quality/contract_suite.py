@@ -79,7 +79,7 @@ def _of_rule(view: FeatureView, rule: RowRule) -> list[dict[str, Any]]:
             return on_feature("not_be_null")
         case Kind.NULL_BUDGET:
             return on_feature("not_be_null", mostly=round(1 - (rule.bound or 0), 12))  # 1 - 0.7 is a little more than 0.3
-        case Kind.IS_A_NUMBER if is_list(view.features[view.feature_names.index(rule.feature)].dtype):
+        case Kind.IS_A_NUMBER if is_list(rule.dtype):
             return []  # no expectation looks into lists
         case Kind.IS_A_NUMBER:
             return on_feature("be_between", min_value=-_LARGEST, max_value=_LARGEST)

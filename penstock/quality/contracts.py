@@ -90,8 +90,7 @@ def _measured(view: FeatureView, rule: RowRule) -> Rule:
         case Kind.NULL_BUDGET:
             return counted(F.count_if(column.isNull()) / rows, maximum=rule.bound)
         case Kind.IS_A_NUMBER:
-            dtype = view.features[view.feature_names.index(rule.feature)].dtype
-            return none_of(F.exists(column, _is_unreal) if is_list(dtype) else _is_unreal(column))
+            return none_of(F.exists(column, _is_unreal) if is_list(rule.dtype) else _is_unreal(column))
         case Kind.AT_LEAST:
             return none_of(column < F.lit(rule.bound))
         case Kind.AT_MOST:

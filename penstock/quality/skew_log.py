@@ -118,8 +118,12 @@ _JSON: dict[str, Any] = {
 
 def judged_windows(lake: Lake) -> list[Window]:
     """The windows that were judged, in order of time."""
-    rows = read_rows(lake, SKEW, pc.scalar(True), columns=["since", "until"])
-    return sorted({(row["since"].astimezone(UTC), row["until"].astimezone(UTC)) for row in rows})
+    try:
+        rows = rows_where(lake.dataset(SKEW), pc.scalar(True), ["since", "until"])
+    except TableNotFoundError:
+        return []
+    different = rows.group_by(["since", "until"]).aggregate([]).to_pylist()  # each is there once for every view
+    return sorted((row["since"].astimezone(UTC), row["until"].astimezone(UTC)) for row in different)
 
 
 def due_windows(judged: Sequence[Window], now: datetime) -> list[Window]:

@@ -16,11 +16,10 @@ from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, ENOUGH, Level
 from penstock.quality.skew_log import HOUR, SkewEntry, newest_windows
 from penstock.quality.time_lines import freshness_line, null_map
-from penstock.report.charts import heat, lines
+from penstock.report.charts import READABLE, heat, lines
 from penstock.report.page import Heading, Numbers, Part, Picture, Table, Text, page
 
 _EXAMPLES = 20
-_FEATURES = 40  # a picture of more cannot be read; then those are shown that differed
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _of_view(entries: Sequence[SkewEntry]) -> list[Part]:
     if not features:
         return [*parts, Text("Nothing of it was served.")]
     ever = [name for name in features if any(entry.differing.get(name) for entry in hours)]
-    shown = features if len(features) <= _FEATURES else ever[:_FEATURES]
+    shown = features if len(features) <= READABLE else ever[:READABLE]  # of too many those that differed
     if len(features) > len(shown):
         others = len(ever) - len(shown) if ever else 0
         equal = f"{len(features) - len(ever)} of {len(features)} features were never another than training is given."

@@ -7,12 +7,11 @@ from penstock.clock import from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.offline.statistics import ColumnStatistics
 from penstock.online.ledger import Publication, reached_us
-from penstock.report.charts import heat, lines
+from penstock.report.charts import READABLE, heat, lines
 from penstock.report.page import Part, Picture
 
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _LOOKS_AN_HOUR = 4
-_FEATURES = 40  # a picture of more cannot be read
 
 
 def freshness_line(view: FeatureView, publications: Iterable[Publication], since: datetime, until: datetime) -> list[Part]:
@@ -56,7 +55,7 @@ def null_map(days: Mapping[date, Mapping[str, ColumnStatistics]], names: Sequenc
         days: day → feature → what its values are like.
         names: features, in order.
     """
-    ever = [name for name in names if any(name in of_day and of_day[name].nulls for of_day in days.values())][:_FEATURES]
+    ever = [name for name in names if any(name in of_day and of_day[name].nulls for of_day in days.values())][:READABLE]
     if len(days) < 2 or not ever:
         return []
     shares = [[_null_share(days[day].get(name)) for day in sorted(days)] for name in ever]

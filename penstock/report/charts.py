@@ -9,6 +9,9 @@ from typing import Any
 from penstock.errors import RuntimeSetupError
 
 COLORS = ("#b3261e", "#1f5fa8", "#2e7d32", "#8a5a00")
+READABLE = 40
+"""Rows of a heat map of which the names can still be read."""
+
 _IN_A_ROW = 3
 
 

@@ -67,10 +67,8 @@ def test_distributions_are_drawn_where_a_day_can_be_compared() -> None:
 def test_days_that_were_refused_or_warned_of_are_told_with_why() -> None:
     view, days = view_of_orders(), [(MONDAY + n * DAY).date() for n in range(3)]
     kept = {day: attempt_entry(day) for day in days}
-    assert (
-        "All 3 day(s) that were computed kept the view's contract."
-        in Texts(skew_page(windows(), "t", "s", {view: Beside(attempts=kept)})).all
-    )
+    texts = Texts(skew_page(windows(), "t", "s", {view: Beside(attempts=kept)})).all
+    assert "All 3 day(s) that were computed kept the view's contract." in texts
     odd = {
         **kept,
         days[0]: attempt_entry(days[0], state="quarantined", reasons=["has_rows: 0, expected at least 1"], warnings=["<b>"]),
