@@ -260,6 +260,9 @@ def main(
         node_down(settings)
 
 
+NO_CODE_GENERATION = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
 def settings_in(folder: Path, keyspace: str, port: int = 19542) -> Settings:
     """The project's own settings, with everything below a folder."""
     base = load_settings(HERE.parent.parent)
@@ -268,6 +271,8 @@ def settings_in(folder: Path, keyspace: str, port: int = 19542) -> Settings:
             "lake": base.lake.model_copy(update={"path": str(folder / "lake")}),
             "cassandra": base.cassandra.model_copy(update={"data": str(folder / "cassandra"), "port": port, "keyspace": keyspace}),
             "dagster": base.dagster.model_copy(update={"first_day": date(2025, 1, 1)}),
+            # A session lives for hours, over plans of hundreds of columns: code compiled for each plan costs more than it saves.
+            "spark": base.spark.model_copy(update={"short_jobs": False, "conf": {**base.spark.conf, **NO_CODE_GENERATION}}),
             "feature_log": FeatureLogSettings(sample=1.0, folder=str(folder / "log")),
         }
     )

@@ -9,8 +9,9 @@ All times are int64 microseconds since 1970; the grid is counted from there. Wha
 depends on `e` alone, never on the range that is asked for: re-runs give the same rows to the bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -52,16 +53,15 @@ def evaluate(
     event, available = event[order], available[order]
     columns = {name: Column(c.values[order], c.present[order]) for name, c in columns.items()}
     times = _times_to_look_at(plan, event, available, start, end)
-    results = [(np.empty(len(times), np.float64), np.empty(len(times), np.bool_)) for _ in plan.features]
+    values, flags = np.empty((len(plan.features), len(times)), np.float64), np.empty((len(plan.features), len(times)), np.bool_)
     rows_in_reach = np.searchsorted(event, times, "left") - np.searchsorted(event, times - plan.longest, "left")
     for piece in _pieces(rows_in_reach):
-        for wanted, (values, flags) in zip(plan.features, results, strict=True):
-            data = None if wanted.input is None else columns[wanted.input]
-            values[piece], flags[piece] = _aggregate(wanted, data, event, available, times[piece], plan.delay)
+        for place, found in _aggregates(plan, columns, event, available, times[piece]):
+            values[place, piece], flags[place, piece] = found
     active = _is_active(event, available, times, plan.longest, plan.delay)
-    keep = _worth_a_row(plan, times, results, active)
+    keep = _worth_a_row(plan, times, values, flags, active)
     keep[0] = False  # the step before `start`: only to compare with
-    return times[keep], [(values[keep], flags[keep]) for values, flags in results]
+    return times[keep], list(zip(values[:, keep], flags[:, keep], strict=True))
 
 
 def _times_to_look_at(plan: WindowPlan, event: Ints, available: Ints, start: int, end: int) -> Ints:
@@ -107,30 +107,72 @@ def _is_active(event: Ints, available: Ints, times: Ints, length: int, delay: in
     return held
 
 
-def _aggregate(wanted: Wanted, data: Column | None, event: Ints, available: Ints, times: Ints, delay: int) -> tuple[Floats, Flags]:
-    window, row = _members(event, available, times, wanted.length, delay)
-    n = len(times)
-    if data is not None:
-        there = data.present[row]
-        window, row = window[there], row[there]
-    counts = np.bincount(window, minlength=n)
+@dataclass(frozen=True)
+class _Held:
+    """What so many windows hold of an input, or of the rows: the index of the window of each pair, ascending, and its value."""
+
+    windows: int
+    window: Ints
+    values: npt.NDArray[Any]
+
+    @cached_property
+    def counts(self) -> Ints:
+        return np.bincount(self.window, minlength=self.windows)
+
+    @cached_property
+    def some(self) -> Flags:
+        """Whether each window has any."""
+        return self.counts > 0
+
+    @cached_property
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Of each window that has any: its first pair, and the one after its last."""
+        ends = np.cumsum(self.counts)[self.some]
+        return ends - self.counts[self.some], ends
+
+    @cached_property
+    def by_value(self) -> tuple[Ints, npt.NDArray[Any]]:
+        """Window and value, sorted by both."""
+        order = np.lexsort((self.values, self.window))
+        return self.window[order], self.values[order]
+
+
+def _aggregates(
+    plan: WindowPlan, columns: dict[str, Column], event: Ints, available: Ints, times: Ints
+) -> Iterator[tuple[int, tuple[Floats, Flags]]]:
+    """Place and values of each feature at these times; what windows hold is looked up once for all features of a length and an input."""
+    for length in {wanted.length: None for wanted in plan.features}:
+        window, row = _members(event, available, times, length, plan.delay)
+        of_input: dict[str | None, _Held] = {}
+        for place, wanted in enumerate(plan.features):
+            if wanted.length != length:
+                continue
+            if wanted.input not in of_input:
+                of_input[wanted.input] = _held(None if wanted.input is None else columns[wanted.input], len(times), window, row)
+            yield place, _aggregate(wanted, of_input[wanted.input])
+
+
+def _held(column: Column | None, windows: int, window: Ints, row: Ints) -> _Held:
+    if column is None:
+        return _Held(windows, window, row)
+    there = column.present[row]
+    return _Held(windows, window[there], column.values[row[there]])
+
+
+def _aggregate(wanted: Wanted, held: _Held) -> tuple[Floats, Flags]:
+    n = held.windows
     if wanted.function == "count":
-        return counts.astype(np.float64), np.ones(n, np.bool_)
-    assert data is not None
-    values = data.values[row]
+        return held.counts.astype(np.float64), np.ones(n, np.bool_)
     if wanted.function == "approx_distinct":
-        order = np.lexsort((values, window))
-        return count_distinct(window[order], values[order], n), np.ones(n, np.bool_)
+        return count_distinct(*held.by_value, n), np.ones(n, np.bool_)
     if wanted.function == "approx_quantile":
         assert wanted.rank is not None
-        order = np.lexsort((values, window))
-        return quantile(window[order], values[order], np.ones(len(order), np.int64), wanted.rank, n)
-    some = counts > 0
+        window, values = held.by_value
+        return quantile(window, values, np.ones(len(window), np.int64), wanted.rank, n)
     result = np.zeros(n, np.float64)
-    if some.any():
-        ends = np.cumsum(counts)[some]
-        result[some] = _reduced(wanted.function, values, ends - counts[some], ends)
-    return result, (counts > 1 if wanted.function == "std" else some)
+    if len(held.window):
+        result[held.some] = _reduced(wanted.function, held.values, *held.bounds)
+    return result, (held.counts > 1 if wanted.function == "std" else held.some)
 
 
 def _reduced(function: str, values: Floats, starts: Ints, ends: Ints) -> Floats:
@@ -152,10 +194,12 @@ def _reduced(function: str, values: Floats, starts: Ints, ends: Ints) -> Floats:
     return np.asarray(found)
 
 
-def _worth_a_row(plan: WindowPlan, times: Ints, results: list[tuple[Floats, Flags]], active: Flags) -> Flags:
+def _worth_a_row(plan: WindowPlan, times: Ints, values: Floats, flags: Flags, active: Flags) -> Flags:
     changed = changes(active.astype(np.float64), np.ones(len(times), np.bool_))
-    for values, flags in results:
-        changed |= changes(values, flags)
+    at_once = max(1, _PAIRS_AT_ONCE // len(times))
+    for first in range(0, len(values), at_once):
+        some = slice(first, first + at_once)
+        changed |= changes(values[some].T, flags[some].T).any(axis=1)
     if plan.beat is not None:
         changed |= active & (times % plan.beat == 0)
     return changed
