@@ -86,7 +86,7 @@ async def change(
             await writer.fill(generation, generation)
         await point(store)
         load = Load(_plan(settings, rate), seen.hear)  # mints the key: a gateway that runs would see it a second later
-        with gateway(settings, WORKERS="2") as process:
+        with gateway(settings, GATEWAY__WORKERS="2") as process:
             loading = asyncio.create_task(load.run())
             supervisor = psutil.Process(process.pid)
             try:

@@ -74,7 +74,7 @@ def main(
     node_up(settings)
     try:
         uvloop.run(fill_node(settings, _ENTITIES))
-        with gateway(settings, CACHE_MB="0") as process:
+        with gateway(settings, GATEWAY__CACHE_MB="0") as process:
             for size in [int(one) for one in entities.split(",")]:
                 asked = bodies("columns", size, _FEATURES, _ENTITIES)
                 load(settings, asked, rate=None, connections=16, seconds=15)  # the node's JVM takes so long to be warm

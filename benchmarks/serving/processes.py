@@ -21,9 +21,10 @@ def gateway(settings: Settings, **variables: str) -> Iterator[subprocess.Popen[b
     """A gateway of the project in `settings.root` on the cluster of `settings`; ready, and ended at the end.
 
     Args:
-        variables: settings that differ, e.g. `WORKERS="2"` of the section `gateway`.
+        variables: settings that differ, e.g. `GATEWAY__WORKERS="2"`.
     """
-    environment = {**os.environ, **{f"PENSTOCK_GATEWAY__{name}": value for name, value in variables.items()}}
+    environment = {**os.environ, **{f"PENSTOCK_{name}": value for name, value in variables.items()}}
+    environment["PENSTOCK_GATEWAY__PORT"] = str(settings.gateway.port)
     if settings.cassandra.mode == "external":
         environment |= {
             "PENSTOCK_CASSANDRA__MODE": "external",
