@@ -5,7 +5,8 @@
 Each block of days begins with an empty lake, is ingested, computed and published step by step as it would have been, late reports and
 all, and at each step every aircraft is asked for and the window judged. Counted are windows with a verdict: of each feature, and of each
 check of each view. They overlap and aircraft repeat, so the different (key, row) pairs that were served are counted beside them.
-What came of a block so far is in `month-<n>.json` of the folder, after each step.
+What came of a block so far is in `month-<n>.json` of the folder, after each step. A block keeps about one core busy: two commands with
+other months may run side by side.
 
 What compares distributions is given each feature as it is served, beside what was served at the same hour a week before, or, in a block's
 first week, a day before.
@@ -36,6 +37,7 @@ from penstock.runtime.spark import stop_session
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 YEAR = 2025
+_PORT = 19550  # and the month: blocks may run side by side
 screen = Console(stderr=True)
 
 
@@ -78,7 +80,7 @@ class Block(msgspec.Struct, kw_only=True):
 def block(month: int, days: int, every: timedelta, folder: Path, out: Path) -> None:
     """One block, kept after each step."""
     begin = datetime(YEAR, month, 10, tzinfo=UTC)
-    settings, clock = settings_in(folder, f"clean_{month}", port=19543), FixedClock(begin)
+    settings, clock = settings_in(folder, f"clean_{month}", port=_PORT + month), FixedClock(begin)
     found, levels, detected = Block(month=month, every_hours=every // HOUR), Counter[str](), Counter[str]()
     different: set[tuple[str, str, int]] = set()
     shutil.rmtree(folder, ignore_errors=True)
