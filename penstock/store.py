@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from penstock.as_of import Mode
 from penstock.clock import Clock, to_micros
 from penstock.config import Settings, load_settings
-from penstock.contract.service import AnyView, Selection, select
+from penstock.contract.service import AnyView, FeatureService, Selection, select
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SpineError
@@ -176,6 +176,10 @@ class Store:
     def online(self, view: FeatureView) -> dict[date, Publication]:
         """Day → its newest publication, as the ledger's copy in the lake knows it."""
         return latest(self.ledger(view))
+
+    def services_online(self) -> list[FeatureService]:
+        """Services of which every view has something online: those that a gateway can answer for."""
+        return [service for service in self.project.services if all(self.online(part.view) for part in service.selection)]
 
     def ledger(self, view: FeatureView) -> list[Publication]:
         """Every publication of a view, as the ledger's copy in the lake knows it."""

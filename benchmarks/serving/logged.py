@@ -6,8 +6,7 @@ Both run all the while, with their caches off. A round asks each for as long, in
 one that comes first changing from round to round; told are the medians over the rounds, and those of the ratio within a round.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -17,12 +16,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving.processes import gateway
-from benchmarks.serving.run import Cell, Server, fill_node, project
+from benchmarks.serving.run import Cell, Server, fill_node, gateway, project
 from penstock.config import Settings
 from penstock.runtime.node_status import node_status
 from penstock.runtime.nodes import node_down, node_up
-from penstock.serving.access import local_key
 
 FEATURES = 50
 screen = Console(stderr=True)
@@ -54,12 +51,10 @@ def tell(size: int, found: list[tuple[Cell, Cell]]) -> Table:
     return table
 
 
-@contextmanager
-def _running(settings: Settings, node: int, number: int, sample: float) -> Iterator[Server]:
-    port = settings.gateway.port + number
-    mine = settings.model_copy(update={"gateway": settings.gateway.model_copy(update={"port": port})})
-    with gateway(mine, GATEWAY__CACHE_MB="0", FEATURE_LOG__SAMPLE=str(sample), FEATURE_LOG__FOLDER=f"var/feature_log_{number}") as process:
-        yield Server(f"{sample:.0%} logged", port, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
+def _logging(settings: Settings, node: int, number: int, sample: float) -> AbstractContextManager[Server]:
+    mine = settings.gateway.model_copy(update={"port": settings.gateway.port + number})
+    log = {"FEATURE_LOG__SAMPLE": str(sample), "FEATURE_LOG__FOLDER": f"var/feature_log_{number}"}
+    return gateway(settings.model_copy(update={"gateway": mine}), node, cache_mb=0, **log)
 
 
 def main(
@@ -78,7 +73,7 @@ def main(
         node = node_status(settings).pid
         assert node is not None
         with ExitStack() as both:
-            off, on = [both.enter_context(_running(settings, node, number, share)) for number, share in enumerate((0.0, sample))]
+            off, on = [both.enter_context(_logging(settings, node, number, share)) for number, share in enumerate((0.0, sample))]
             off.cell("columns", 1, FEATURES, entities, 16, None, 2 * seconds)  # the node is slow for a while, and worst for who comes first
             for size in map(int, sizes.split(",")):
                 Console(width=160).print(tell(size, rounds_of(off, on, size, entities, rounds, seconds)))

@@ -192,11 +192,11 @@ def idle(pid: int, seconds: float) -> float:
 
 
 @contextmanager
-def gateway(settings: Settings, node: int, cache_mb: int, workers: int = 1) -> Iterator[Server]:
-    """Our gateway as it is shipped, but for its cache and number of workers."""
-    with gateway_process(settings, GATEWAY__CACHE_MB=str(cache_mb), GATEWAY__WORKERS=str(workers)) as process:
+def gateway(settings: Settings, node: int, cache_mb: int, workers: int = 1, **variables: str) -> Iterator[Server]:
+    """Our gateway as it is shipped, but for its cache, number of workers and whatever else is given as `processes.gateway` takes it."""
+    with gateway_process(settings, GATEWAY__CACHE_MB=str(cache_mb), GATEWAY__WORKERS=str(workers), **variables) as process:
         name = f"penstock, {workers} worker(s)" + (", cache warm" if cache_mb else "")
-        yield Server(name, _PORT, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
+        yield Server(name, settings.gateway.port, process.pid, node, {"authorization": f"Bearer {local_key(settings)}"})
 
 
 @contextmanager

@@ -54,6 +54,7 @@ from penstock.runtime.spark import stop_session
 HERE = Path(__file__).parent
 TIMES, TIMES_BOTH, TIMES_UNSEEN = (0.5, 1.0, 2.0, 10.0), (10.0, 100.0), (0.2,)
 CRITICAL = 0.01
+NO_CODE_GENERATION = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 screen = Console(stderr=True)
 
 
@@ -258,9 +259,6 @@ def main(
     finally:
         webhook.close()
         node_down(settings)
-
-
-NO_CODE_GENERATION = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 
 
 def settings_in(folder: Path, keyspace: str, port: int = 19542) -> Settings:

@@ -63,8 +63,8 @@ def run(
 
 
 def _canaries(store: Store, views: Sequence[FeatureView], url: str, api_key: str, problems: list[str]) -> list[Canary]:
-    services = [service for service in store.project.services if any(part.view in views for part in service.selection)]
-    if not services or not any(store.online(view) for view in views):
+    services = [service for service in store.services_online() if any(part.view in views for part in service.selection)]
+    if not services:
         return []
     with err.status("reading through the gateway"), gateway(url, api_key) as client:
         try:

@@ -88,7 +88,7 @@ def canaries(store: Store) -> Iterator[Condition]:
     url, key = store.settings.alerts.canary_url, store.settings.alerts.canary_key
     if url is None:
         return
-    services = [service for service in store.project.services if all(store.online(part.view) for part in service.selection)]
+    services = store.services_online()
     with FeatureClient(url, api_key=local_key(store.settings) if key is None else key.reveal(), timeout_s=_CANARY_S) as client:
         for service in services:
             read = read_canary(store.lake, service, client, store.clock.now())
