@@ -17,12 +17,13 @@ help: ## this list
 setup: $(READY) ## install everything into .venv, as requirements.txt pins it
 
 $(READY): requirements.txt pyproject.toml
-	@echo "Setting up $(VENV) (a minute or two the first time)"
+	@echo "Setting up $(VENV) (a few minutes the first time)"
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@$(BIN)/penstock jars prepare
 	@touch $(READY)
 
 demo: $(READY) ## the whole path on real flights, once; ends everything (NOW=..., DAYS=30)

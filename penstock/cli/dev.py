@@ -3,6 +3,7 @@
 import signal
 import threading
 
+from penstock.cli.rehearsal import keep_classes
 from penstock.cli.screen import err, out
 from penstock.config import load_settings
 from penstock.orchestration.stack import Stack
@@ -11,6 +12,7 @@ from penstock.orchestration.stack import Stack
 def run() -> None:
     """Run Cassandra, Dagster with its daemon and the gateway until Ctrl-C; then stop everything."""
     settings = load_settings()
+    keep_classes(settings)
     asked_to_end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_end.set())

@@ -5,11 +5,23 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.rehearsal import keep_classes
 from penstock.cli.screen import err, out
 from penstock.config import load_settings
-from penstock.runtime.jars import import_jars, write_lock
+from penstock.runtime.jars import cassandra_jars, delta_jars, import_jars, write_lock
 
 cli = typer.Typer(no_args_is_help=True, help="The jars of Delta and the embedded Cassandra, checked against a lock.")
+
+
+@cli.command()
+def prepare() -> None:
+    """Get the jars, and keep Spark's classes as Java wants them: each start of Spark then takes about half the CPU. Once per machine."""
+    settings = load_settings()
+    with err.status("getting jars"):
+        delta_jars(settings)
+        if settings.cassandra.mode == "embedded":
+            cassandra_jars(settings)
+    keep_classes(settings)
 
 
 @cli.command("import")

@@ -15,10 +15,11 @@ from pyspark.sql import SparkSession
 
 from penstock.config import ROWS_PER_GROUP, Settings
 from penstock.errors import RuntimeSetupError
+from penstock.runtime.class_archive import archive_of, empty_folder
 from penstock.runtime.jars import delta_jars
 from penstock.runtime.java import find_java, shim_home
 
-_CONF_DIR = Path(__file__).with_name("spark_conf")  # log4j2.properties
+_LOG_SETTINGS = Path(__file__).with_name("spark_conf") / "log4j2.properties"
 
 # What a DataFrame means must not depend on where it runs: these hold for every master, Spark Connect included.
 _MEANING = {
@@ -56,10 +57,10 @@ def spark_session(settings: Settings, app: str = "penstock") -> SparkSession:
     if SparkContext._active_spark_context is not None:
         return builder.getOrCreate()
     local = settings.spark.master.startswith("local")
-    scratch = _scratch_folder()
-    for key, value in {**_launch_conf(settings, local, scratch), **_MEANING, **settings.spark.conf}.items():
+    scratch, java = _scratch_folder(), find_java(settings).executable
+    for key, value in {**_launch_conf(settings, local, scratch, java), **_MEANING, **settings.spark.conf}.items():
         builder = builder.config(key, value)
-    with _environment(_launch_environment(settings, local)):
+    with _environment(_launch_environment(local, java)):
         try:
             return _with_small_row_groups(builder.master(settings.spark.master).appName(app).getOrCreate())
         except Exception as error:
@@ -97,9 +98,10 @@ def stop_session() -> None:
         process.wait()
 
 
-def _launch_conf(settings: Settings, local: bool, scratch: Path) -> dict[str, str]:
+def _launch_conf(settings: Settings, local: bool, scratch: Path, java: Path) -> dict[str, str]:
+    jars = delta_jars(settings)
+    archive = archive_of(java, jars) if local else None
     conf = {
-        "spark.jars": ",".join(str(path) for path in delta_jars(settings)),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",  # Delta's default of 50 suits logs a thousand times ours
@@ -108,31 +110,38 @@ def _launch_conf(settings: Settings, local: bool, scratch: Path) -> dict[str, st
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.defaultJavaOptions": _java_options(settings, scratch),  # extraJavaOptions stays the user's
+        "spark.driver.defaultJavaOptions": _java_options(settings, archive, scratch),  # extraJavaOptions stays the user's
     }
+    if local and "spark.driver.extraClassPath" not in settings.spark.conf:
+        conf["spark.driver.extraClassPath"] = os.pathsep.join(map(str, jars))  # there is no other process; only these can be archived
+    else:
+        conf["spark.jars"] = ",".join(map(str, jars))
     if local:
+        conf["spark.driver.defaultJavaOptions"] += f" -Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}"
         conf["spark.driver.host"] = "127.0.0.1"
         conf["spark.driver.bindAddress"] = "127.0.0.1"
         conf["spark.sql.warehouse.dir"] = (scratch / "warehouse").as_uri()
     return conf
 
 
-def _java_options(settings: Settings, scratch: Path) -> str:
+def _java_options(settings: Settings, archive: Path | None, scratch: Path) -> str:
     options = [f"-Dderby.system.home={scratch}", "-Duser.timezone=UTC"]
+    if archive is not None and archive.exists():
+        options += [f'"-XX:SharedArchiveFile={archive}"', "-Xlog:cds*=off"]  # one that does not fit is no error
     if settings.spark.short_jobs:
         # C1 alone reserves 48 MB for compiled code, which a few dozen queries fill; then the JVM only interprets.
         options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:ReservedCodeCacheSize=256m"]
     return " ".join(options)
 
 
-def _launch_environment(settings: Settings, local: bool) -> dict[str, str]:
+def _launch_environment(local: bool, java: Path) -> dict[str, str]:
     variables = {
-        "JAVA_HOME": str(shim_home(find_java(settings).executable)),
-        # The pyspark of this Python, whatever SPARK_HOME says, and our quiet log4j2.properties.
+        "JAVA_HOME": str(shim_home(java)),
+        # The pyspark of this Python, whatever SPARK_HOME says.
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
     }
     if local:
-        variables["SPARK_CONF_DIR"] = str(_CONF_DIR)
+        variables["SPARK_CONF_DIR"] = str(empty_folder())
         variables["SPARK_LOCAL_IP"] = "127.0.0.1"
         variables["PYSPARK_PYTHON"] = sys.executable  # else workers run the python3 of PATH
     return variables
