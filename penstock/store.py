@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -21,12 +22,12 @@ from penstock.config import Settings, load_settings
 from penstock.contract.service import AnyView, FeatureService, Selection, select
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
-from penstock.errors import SpineError
+from penstock.errors import SourceError, SpineError
 from penstock.offline.attempt import behind, outdated, run_attempt
 from penstock.offline.disk import told_if_full
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
-from penstock.offline.logs import AttemptEntry, attempts, copied_marks, publications
+from penstock.offline.logs import AttemptEntry, attempts, copied_marks, newest, publications
 from penstock.offline.refresh import first_day_to_refresh
 from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
@@ -148,9 +149,14 @@ class Store:
     def days_to_refresh(self, ingested: Sequence[Source]) -> tuple[date, date]:
         """First and last day that ingesting these sources, and computing all views, would bring further now."""
         now = self.clock.now()
+        views, behind = self.project.views, {}
+        for view in views:
+            with suppress(SourceError):  # of one whose source cannot be read more cannot be computed; its own step says why
+                behind[view] = self.behind(view)
         first = first_day_to_refresh(
             {source: attempts(self.lake, raw_table(source)) for source in ingested},
-            {view: attempts(self.lake, feature_table(view)) for view in self.project.views},
+            {view: newest(attempts(self.lake, feature_table(view))) for view in views},
+            behind,
             now,
             self.settings.dagster.first_day,
         )

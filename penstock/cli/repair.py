@@ -13,8 +13,9 @@ import penstock
 from penstock.cli.following import compute_days, of_view, running_instance
 from penstock.cli.screen import out, print_whole, warn
 from penstock.contract import FeatureView
-from penstock.offline.logs import AttemptEntry
+from penstock.offline.logs import AttemptEntry, newest, passed
 from penstock.publication.due import contiguous, named
+from penstock.publication.repair import Stale
 from penstock.store import Store
 
 cli = typer.Typer(no_args_is_help=True, help="Partitions that late and corrected source rows reach.")
@@ -42,7 +43,7 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
         for first, last in contiguous(repairs.days(view)):
             of = [one for one in repairs.stale if (one.view, one.version) == (view.name, view.version) and first <= one.partition <= last]
             days = [one.partition for one in of]
-            table.add_row(view.ref, named(days), str(len(of)), _because(one.because for one in of), _by_whom(days, waiting))
+            table.add_row(view.ref, named(days), str(len(of)), _because(of), _by_whom(days, waiting))
     print_whole(table)
     out.print("late or corrected: " + "; ".join(f"{_rows(rows)} of {source}" for source, rows in repairs.late_rows.items()))
 
@@ -51,7 +52,8 @@ def plan(views: Views = None, as_json: Annotated[bool, typer.Option("--json", he
 def run(views: Views = None) -> None:
     """Compute all that the plan names again, within the horizon and before it; what changed is published by the sensor.
 
-    Exit code 1: a source cannot be looked at, so it is not known whether all was repaired.
+    Exit code 1: a source cannot be looked at, so it is not known whether all was repaired; a day was refused; or source rows came
+    while it was computed, and more is to be repaired.
     """
     store = penstock.open()
     wanted, repairs = store.project.views_named(views), store.repair_plan()
@@ -64,7 +66,13 @@ def run(views: Views = None) -> None:
     with running_instance(store) as control:
         done = compute_days(store, control, {of_view(view): of for view, of in days.items()}, "penstock repair")
     _tell(store, {view: (of, done[of_view(view)]) for view, of in days.items()})
-    if problems:
+    # A backfill that was under way before may have computed some of the days before their rows came.
+    again = store.repair_plan()
+    left = {view: of for view in days if (of := sorted(set(again.days(view)).intersection(days[view])))}
+    for view, of in left.items():
+        out.print(f"{view.ref}: {len(of)} partition(s) are still to be repaired, give the command again: {named(of)}", markup=False)
+    refused = [view for view, of in days.items() if any(not passed(e) for e in newest(done[of_view(view)]).values() if e.partition in of)]
+    if problems or left or refused:
         sys.exit(1)
 
 
@@ -79,12 +87,14 @@ def _by_whom(days: Sequence[date], waiting: Container[date]) -> str:
     return f"{unasked} by the sensor, the rest by `penstock repair run`" if unasked else "by `penstock repair run`"
 
 
-def _because(all_of: Iterable[Mapping[str, int]]) -> str:
+def _because(stale: Iterable[Stale]) -> str:
     most: dict[str, int] = {}
-    for because in all_of:
-        for source, rows in because.items():
+    rules = ""
+    for one in stale:
+        for source, rows in one.because.items():
             most[source] = -1 if rows < 0 or most.get(source, 0) < 0 else max(rows, most.get(source, 0))
-    return ", ".join(f"{source} ({_rows(rows)})" for source, rows in most.items())
+        rules = "its contract, by which it was refused" if one.rules_changed else rules
+    return ", ".join([f"{source} ({_rows(rows)})" for source, rows in most.items()] + [rules] * bool(rules))
 
 
 def _rows(rows: int) -> str:

@@ -55,6 +55,15 @@ def transformation_fingerprint(view: FeatureView) -> str:
     )[:16]
 
 
+def contract_fingerprint(view: FeatureView) -> str:
+    """What its days are held to: by other rules, a day that was refused may pass."""
+    rules = [
+        [rule.name, rule.kind.value, rule.feature, repr(rule.bound), [repr(one) for one in rule.allowed], rule.closed_days_only, rule.warns]
+        for rule in view.row_rules
+    ]
+    return digest([rules, view.skew.hold_back])[:16]
+
+
 def _code_of(function: FunctionType, seen: set[str]) -> object:
     name = f"{function.__module__}.{function.__qualname__}"
     if name in seen:

@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
-from penstock.contract.fingerprint import transformation_fingerprint
+from penstock.contract.fingerprint import contract_fingerprint, transformation_fingerprint
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
 from penstock.offline.commit import commit_changes, create_feature_table, last_created, row_digest
@@ -97,6 +97,7 @@ def run_attempt(
     this = _This(
         view,
         code=transformation_fingerprint(view),
+        rules=contract_fingerprint(view),
         created=max([now, *(t + MICROSECOND for t in _times_taken(lake, view, known))]),
         run_id=run_id,
         inputs=inputs,
@@ -122,6 +123,7 @@ class _This:
 
     view: FeatureView
     code: str
+    rules: str
     created: datetime
     run_id: str
     inputs: Mapping[str, int]
@@ -144,6 +146,7 @@ class _This:
             gates=dict(verdict.gates),
             reasons=list(verdict.reasons),
             warnings=list(verdict.warnings),
+            rules=self.rules,
         )
 
     def profile(self, day: date, verdict: Verdict) -> Profile:
@@ -201,11 +204,11 @@ def _commit_what_passes(
 
 
 def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Clock) -> list[date]:
-    """Those of some days that computing now would bring further: never computed, computed by other code, or
-    with inputs complete further than when they were computed."""
-    done = newest(attempts(lake, feature_table(view)), passed)
-    code = transformation_fingerprint(view)
-    others = {day for day in days if day not in done or done[day].code != code}
+    """Those of some days that computing now may bring further: never computed, computed by other code, refused when it was tried last,
+    or with inputs complete further than when they were computed."""
+    entries, code = attempts(lake, feature_table(view)), transformation_fingerprint(view)
+    tried, done = newest(entries), newest(entries, passed)
+    others = {day for day in days if day not in done or done[day].code != code or not passed(tried[day])}
     return sorted(others | set(_further(lake, view, {day: done[day] for day in days if day not in others}, clock.now())))
 
 

@@ -6,8 +6,10 @@ A commit that writes the same rows into other files changed nothing. What was fo
 looked at once; which days of which views it reaches is judged in `publication/repair.py`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import date
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from penstock.clock import MICROSECOND
+from penstock.contract.fingerprint import digest
 from penstock.contract.source import Source
 from penstock.offline.arrow import plain
 from penstock.offline.lake import Lake, dataset_of_files, why_not_plain
@@ -27,7 +30,8 @@ CHANGES = "log/changes"
 COMMITS_AT_ONCE = 200  # looked at by one call: the rest waits for the next
 _ROWS_AT_ONCE = 2_000_000  # compared in memory, or those of one day if they are more
 _TIME = pa.timestamp("us", tz="UTC")
-_ALWAYS = (-(2**62), 2**62)
+_FIRST, _LAST = -(2**62), 2**62
+logger = logging.getLogger(__name__)
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -49,10 +53,16 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, order=True):
     first_known_us: int
     rows: int
 
+    @property
+    def mends(self) -> bool:
+        """Whether it altered no row that counts, but may have mended what a day was refused for."""
+        return self.first_event_us > self.last_event_us
+
 
 _SCHEMA = pa.schema(
     [
         ("table", pa.string()),
+        ("looked_at", pa.string()),
         ("version", pa.int64()),
         ("day", pa.date32()),
         ("first_event_us", pa.int64()),
@@ -77,62 +87,99 @@ def note_changes(lake: Lake, source: Source, since: int) -> int:
     Raises:
         SourceError: there is no such table.
     """
-    table, newest = table_name(source), version(lake, source)
+    newest, looked_at = version(lake, source), _looked_at(lake, source)
     # Of each stretch that was looked at, the version it starts after is kept too: between the least and the greatest nothing is left out.
-    kept = [row["version"] for row in read_rows(lake, CHANGES, pc.field("table") == table)]
+    kept = [row["version"] for row in read_rows(lake, CHANGES, _of(source, looked_at), columns=["version"])]
     first, last = (min(kept), max(kept)) if kept else (since, since)
     if since < first:
         begin = max(since, first - COMMITS_AT_ONCE)
-        _look_at(lake, source, begin, first)
+        _look_at(lake, source, looked_at, begin, first)
         return last if begin == since else since
     end = min(newest, last + COMMITS_AT_ONCE)
     if end <= last:
         return last
-    _look_at(lake, source, last, end)
+    _look_at(lake, source, looked_at, last, end)
     return end
 
 
-def _look_at(lake: Lake, source: Source, after: int, last: int) -> None:
-    table = table_name(source)
-    found = [_nothing(table, after), *_of_commits(lake, source, after, last)]
+def _look_at(lake: Lake, source: Source, looked_at: str, after: int, last: int) -> None:
+    found = [_nothing(source, after), *_of_commits(lake, source, after, last)]
     if found[-1].version != last:
-        found.append(_nothing(table, last))
-    append_rows(lake, CHANGES, pa.Table.from_pylist([msgspec.structs.asdict(change) for change in found], schema=_SCHEMA))
+        found.append(_nothing(source, last))
+    rows = [{**msgspec.structs.asdict(change), "looked_at": looked_at} for change in found]
+    append_rows(lake, CHANGES, pa.Table.from_pylist(rows, schema=_SCHEMA))
 
 
 def changes(lake: Lake, source: Source, after: int) -> list[Change]:
     """What was found of the commits of a source after a version, sorted."""
-    where = (pc.field("table") == table_name(source)) & (pc.field("version") > after) & (pc.field("rows") != 0)
-    return sorted({Change(**row) for row in read_rows(lake, CHANGES, where)})
+    where = _of(source, _looked_at(lake, source)) & (pc.field("version") > after) & (pc.field("rows") != 0)
+    return sorted({Change(**{name: row[name] for name in Change.__struct_fields__}) for row in read_rows(lake, CHANGES, where)})
 
 
-def _nothing(table: str, at: int) -> Change:
-    return Change(table=table, version=at, day=None, first_event_us=0, last_event_us=0, first_known_us=0, rows=0)
+def _looked_at(lake: Lake, source: Source) -> str:
+    """What is looked at: which columns and times, of which table. Sources over one table may be declared otherwise, and a table that is
+    dropped and made anew counts its versions from zero."""
+    rule, table = source.availability, DeltaTable(location(lake, source))
+    return digest([str(table.metadata().id), sorted(source.schema.items()), source.event_time, rule.column, str(rule.at_most)])[:16]
 
 
-def anything(table: str, at: int) -> Change:
+def _of(source: Source, looked_at: str) -> Any:
+    return (pc.field("table") == table_name(source)) & (pc.field("looked_at") == looked_at)
+
+
+def _change(source: Source, at: int, rows: int, events: tuple[int, int] = (0, 0), known: int = 0, day: date | None = None) -> Change:
+    table, (first, last) = table_name(source), events
+    return Change(table=table, version=at, day=day, first_event_us=first, last_event_us=last, first_known_us=known, rows=rows)
+
+
+def _nothing(source: Source, at: int) -> Change:
+    return _change(source, at, 0)
+
+
+def anything(source: Source, at: int) -> Change:
     """What is to be thought of a version of which it cannot be told what it changed: any row may be another."""
-    first, last = _ALWAYS
-    return Change(table=table, version=at, day=None, first_event_us=first, last_event_us=last, first_known_us=first, rows=-1)
+    return _change(source, at, -1, (_FIRST, _LAST), _FIRST)
+
+
+def mended(source: Source, at: int) -> Change:
+    """Rows without a time are gone, or columns are of another type: no row that counts is another, and yet a day that was refused for
+    it may pass now."""
+    return _change(source, at, -1, (_LAST, _FIRST), _LAST)
 
 
 def _of_commits(lake: Lake, source: Source, seen: int, last: int) -> Iterator[Change]:
-    table, before = table_name(source), _opened(lake, source, seen)
-    files = None if before is None else _files(before)
+    before = _opened(lake, source, seen)
     for at in range(seen + 1, last + 1):
         after = _opened(lake, source, at)
-        had, files = files, None if after is None else _files(after)
-        if had is None or files is None or after is None or why_not_plain(after) is not None:
-            yield anything(table, at)
-            continue
-        came = [file for path, file in files.items() if path not in had]
-        went = [file for path, file in had.items() if path not in files]
-        if not came and not went:
-            continue
-        try:
-            yield from _summed(table, at, _changed(after, source, came, went))
-        except (FileNotFoundError, pa.ArrowInvalid, KeyError):  # removed since, or no longer as declared
-            yield anything(table, at)
+        if before is None or after is None or why_not_plain(after) is not None:
+            yield anything(source, at)
+        else:
+            try:
+                yield from _of_commit(before, after, source)
+            except (pa.ArrowException, DeltaError, OSError, ValueError, KeyError) as error:  # files removed since, or no longer as declared
+                logger.warning(
+                    "source '%s': what version %d of %s changed cannot be told, all rows are taken for changed: %s",
+                    source.name,
+                    at,
+                    table_name(source),
+                    error,
+                )
+                yield anything(source, at)
+        before = after
+
+
+def _of_commit(before: DeltaTable, after: DeltaTable, source: Source) -> list[Change]:
+    had, files = _files(before), _files(after)
+    came = [file for path, file in files.items() if path not in had]
+    went = [file for path, file in had.items() if path not in files]
+    found = _summed(source, after.version(), _changed(after, source, came, went)) if came or went else []
+    if _types(before, source) != _types(after, source) and not any(change.mends for change in found):
+        found.append(mended(source, after.version()))
+    return found
+
+
+def _types(table: DeltaTable, source: Source) -> dict[str, str]:
+    return {field.name: str(field.type) for field in table.schema().fields if field.name in source.schema}
 
 
 def _opened(lake: Lake, source: Source, at: int) -> DeltaTable | None:
@@ -148,8 +195,8 @@ def _files(table: DeltaTable) -> dict[str, dict[str, Any]]:
 
 
 def _changed(table: DeltaTable, source: Source, came: Sequence[Any], went: Sequence[Any]) -> Iterator[pa.Table]:
-    """The declared columns of the rows that a commit changed, in pieces, with `_event`, `_known` and `_sign`: how many more (or,
-    negative, fewer) of them there are."""
+    """The declared columns of the rows that a commit changed, in pieces, with `_event`, `_known` (null: it has no such time) and `_sign`:
+    how many more (or, negative, fewer) of them there are."""
     added = dataset_of_files(table, came)
     if not went:  # nothing to compare with: only the times are needed
         for batch in added.to_batches(columns=_times(source)):
@@ -179,6 +226,9 @@ def _fed(table: DeltaTable, source: Source) -> pa.Table:
 def _net(source: Source, tables: Sequence[pa.Table]) -> pa.Table:
     """Signed rows, equal ones as one: those that cancel each other out are left out."""
     rows = pa.concat_tables([table.cast(tables[0].schema) for table in tables])
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_nested(field.type):  # Arrow groups by none: by their text, then
+            rows = rows.set_column(place, field.name, pa.array([repr(value) for value in rows[field.name].to_pylist()], pa.string()))
     counted = rows.group_by([*source.schema, "_event", "_known"]).aggregate([("_sign", "sum")]).rename_columns({"_sign_sum": "_sign"})
     return counted.filter(pc.not_equal(counted["_sign"], 0))
 
@@ -192,8 +242,7 @@ def _with_times(source: Source, rows: pa.Table, sign: Any) -> pa.Table:
     rule = source.availability
     known = pc.add(event, rule.at_most // MICROSECOND) if rule.column is None else _micros(rows[rule.column])
     signs = pa.array([sign] * rows.num_rows, pa.int64()) if isinstance(sign, int) else sign.cast(pa.int64())
-    rows = rows.append_column("_event", event).append_column("_known", known).append_column("_sign", signs)
-    return rows.filter(pc.and_(event.is_valid(), known.is_valid()))  # rows that lack either are no facts yet
+    return rows.append_column("_event", event).append_column("_known", known).append_column("_sign", signs)
 
 
 def _micros(times: Any) -> Any:
@@ -201,8 +250,9 @@ def _micros(times: Any) -> Any:
 
 
 def _pieces(source: Source, data: Sequence[Any]) -> Iterator[Any]:
-    """Conditions on the event time that cut all rows into pieces of whole days that fit into memory."""
+    """Conditions on the event time that cut all rows into pieces of whole days that fit into memory, and one of those without a time."""
     counts: dict[date, int] = {}
+    yield pc.field(source.event_time).is_null()
     for one in data:
         for batch in one.to_batches(columns=[source.event_time]):
             days = batch[source.event_time].cast(_TIME, safe=False).cast(pa.date32())
@@ -211,31 +261,30 @@ def _pieces(source: Source, data: Sequence[Any]) -> Iterator[Any]:
                     counts[found["values"]] = counts.get(found["values"], 0) + found["counts"]
     column, first, held = pc.field(source.event_time).cast(_TIME, safe=False).cast(pa.date32()), None, 0
     ordered = sorted(counts)
-    for day, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for day, following in zip_longest(ordered, ordered[1:]):
         first, held = first or day, held + counts[day]
         if following is None or held + counts[following] > _ROWS_AT_ONCE:
             yield (column >= pa.scalar(first)) & (column <= pa.scalar(day))
             first, held = None, 0
 
 
-def _summed(table: str, at: int, pieces: Iterator[pa.Table]) -> Iterator[Change]:
-    """Changed rows by the day of their event time, and, apart, by the day on which they became known."""
-    parts = []
-    for rows in pieces:
+def _summed(source: Source, at: int, pieces: Iterator[pa.Table]) -> list[Change]:
+    """Changed rows by the day of their event time, and, apart, by the day on which they became known. Rows that lack either time are no
+    facts yet; that some of them are gone is told."""
+    parts, some_went = [], False
+    for piece in pieces:
+        counts = pc.and_(piece["_event"].is_valid(), piece["_known"].is_valid())
+        some_went = some_went or pc.any(pc.less(piece.filter(pc.invert(counts))["_sign"], 0)).as_py() is True
+        rows = piece.filter(counts)
         columns = {"_event": rows["_event"], "_known": rows["_known"], "_rows": pc.abs(rows["_sign"])}
         columns |= {name: rows[of].cast(_TIME).cast(pa.date32()) for name, of in (("_day", "_event"), ("_known_day", "_known"))}
         wanted = [("_event", "min"), ("_event", "max"), ("_known", "min"), ("_rows", "sum")]
         parts.append(pa.table(columns).group_by(["_day", "_known_day"]).aggregate(wanted))
+    found = [mended(source, at)] if some_went else []
     if not parts:
-        return
+        return found
     whole = pa.concat_tables(parts).group_by(["_day", "_known_day"])
     for row in whole.aggregate([("_event_min", "min"), ("_event_max", "max"), ("_known_min", "min"), ("_rows_sum", "sum")]).to_pylist():
-        yield Change(
-            table=table,
-            version=at,
-            day=row["_day"],
-            first_event_us=row["_event_min_min"],
-            last_event_us=row["_event_max_max"],
-            first_known_us=row["_known_min_min"],
-            rows=row["_rows_sum_sum"],
-        )
+        events = (row["_event_min_min"], row["_event_max_max"])
+        found.append(_change(source, at, row["_rows_sum_sum"], events, row["_known_min_min"], row["_day"]))
+    return found

@@ -47,6 +47,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
         gates: check → whether it passed.
         reasons: why it was refused, a sentence each.
         warnings: what was not as the contract has it, and refused nothing, a sentence each.
+        rules: of a view, a fingerprint of what the day was held to; empty: logged before there was one.
     """
 
     table: str
@@ -64,6 +65,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     gates: dict[str, bool]
     reasons: list[str]
     warnings: list[str] = []
+    rules: str = ""
 
 
 _ATTEMPT_SCHEMA = pa.schema(
@@ -83,6 +85,7 @@ _ATTEMPT_SCHEMA = pa.schema(
         ("gates", pa.string()),
         ("reasons", pa.list_(pa.string())),
         ("warnings", pa.list_(pa.string())),
+        ("rules", pa.string()),
     ]
 )
 _PUBLICATION_SCHEMA = pa.schema(
@@ -148,6 +151,7 @@ def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> 
                 "inputs": msgspec.json.decode(row["inputs"], type=dict[str, int]),
                 "gates": msgspec.json.decode(row["gates"], type=dict[str, bool]),
                 "warnings": row.get("warnings") or [],  # null in rows of before there were any
+                "rules": row.get("rules") or "",
             }
         )
         for row in found

@@ -1,6 +1,6 @@
 """Which days a refresh has to look at again: those still open, and those that were missed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime
 
 from penstock.contract.source import Source
@@ -10,16 +10,21 @@ from penstock.offline.watermark import DAY, days_between, start_of
 
 
 def first_day_to_refresh(
-    sources: Mapping[Source, Iterable[AttemptEntry]], views: Mapping[FeatureView, Iterable[AttemptEntry]], now: datetime, since: date
+    sources: Mapping[Source, Iterable[AttemptEntry]],
+    tried: Mapping[FeatureView, Collection[date]],
+    behind: Mapping[FeatureView, Iterable[date]],
+    now: datetime,
+    since: date,
 ) -> date:
     """The first day from which ingesting and computing up to now would bring something further.
 
     Yesterday at the latest, `since` at the earliest. Days before a table's first are not missed, they are not wanted. A day whose newest
-    attempt was refused waits for its data to be mended, which no refresh does.
+    attempt was refused waits for its data to be mended, which no refresh does; one whose inputs go no further, for them to.
 
     Args:
         sources: ingested source → the attempt log's entries of its table.
-        views: view → those of its table.
+        tried: view → the days it was computed for, or refused.
+        behind: view → those of which more can be computed now; see `offline.attempt.behind`.
         now: the Clock's now.
         since: the project's first day; those before it were brought in by hand.
     """
@@ -29,11 +34,9 @@ def first_day_to_refresh(
         known = list(entries)
         first = min(newest(known, passed), default=today)
         open_days |= set(not_all_in(source, known, days_between(max(first, since), today)))
-    for entries in views.values():
-        days = newest(entries)
-        for day in days_between(max(min(days, default=today), since), today):
-            if day not in days or (passed(days[day]) and days[day].complete_until < start_of(day) + DAY):
-                open_days.add(day)
+    for view, days in tried.items():
+        wanted = days_between(max(min(days, default=today), since), today)
+        open_days |= set(wanted).difference(days) | set(wanted).intersection(behind.get(view, ()))
     return min(open_days)
 
 

@@ -1,6 +1,6 @@
 """Invalidate rows of a view, and undo it: a mark in the online store, at once, and its copy in the lake."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -43,9 +43,11 @@ def invalidate(lake: Lake, view: FeatureView, scope: Scope, *, reason: str, conn
         raise InvalidationError(f"since {scope.since} is not before until {scope.until}: nothing is between them")
     if not reason.strip():
         raise InvalidationError("an invalidation needs a reason", hint="say in a few words what is wrong with these values")
+    committed = sorted({entry.attempt for entry in attempts(lake, feature_table(view)) if passed(entry)}, reverse=True)
     if scope.attempt is not None:
-        _require_committed(lake, view, scope.attempt)
-    now_us = to_micros(clock.now())
+        _require_committed(view, scope.attempt, committed)
+    # What is committed is covered even if a machine whose clock is ahead computed it.
+    now_us = max([to_micros(clock.now()), *committed[:1]])
     named = sha256(repr((view.name, view.version, now_us, scope)).encode()).hexdigest()[:8]
     mark = Mark(
         view=view.name,
@@ -85,8 +87,7 @@ def _keep(lake: Lake, mark: Mark, connect: Connect) -> Mark:
     return kept
 
 
-def _require_committed(lake: Lake, view: FeatureView, attempt: int) -> None:
-    committed = sorted({entry.attempt for entry in attempts(lake, feature_table(view)) if passed(entry)}, reverse=True)
+def _require_committed(view: FeatureView, attempt: int, committed: Sequence[int]) -> None:
     if attempt not in committed:
         raise InvalidationError(
             f"{view.ref} has no committed attempt {attempt}; the newest are {_some(committed)}",

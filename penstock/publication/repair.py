@@ -9,27 +9,32 @@ its `complete_until`: what came after that was never in it, and is no repair but
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
 
 from penstock.clock import MICROSECOND, to_micros
+from penstock.contract.fingerprint import contract_fingerprint
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
 from penstock.offline.changes import Change, anything, changes, note_changes
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.logs import AttemptEntry, attempts, newest, passed
 from penstock.offline.sources import table_name, version
 from penstock.offline.watermark import DAY, start_of
 
 
 class Stale(msgspec.Struct, frozen=True, kw_only=True):
-    """A partition that was computed from other source rows than there are now.
+    """A partition that was computed from other source rows than there are now, or refused by other rules.
 
     Args:
         view, version, partition: which.
         because: source → how many of its changed rows may reach the partition; -1: it cannot be told which do.
+        rules_changed: whether it was refused, and its contract has been changed since.
         automatic: whether it is repaired without being asked: it lies within the horizon.
     """
 
@@ -37,6 +42,7 @@ class Stale(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     partition: date
     because: dict[str, int]
+    rules_changed: bool
     automatic: bool
 
 
@@ -80,18 +86,30 @@ def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon
     computed = {view: newest(attempts(lake, feature_table(view))) for view in views}
     unread: dict[str, str] = {}
     of_source: dict[str, list[Change]] = {}
+    newest_version: dict[str, int] = {}
     for source in {source.name: source for view in views for source in view.sources}.values():
         try:
-            of_source[source.name] = _changes_of(lake, source, computed.values())
+            newest_version[source.name] = version(lake, source)
+            of_source[source.name] = _changes_of(lake, source, computed.values(), newest_version[source.name])
         except SourceError as error:
             unread[source.name] = error.message
+        except (DeltaError, pa.ArrowException, OSError) as error:  # one table that cannot be read holds up no other
+            unread[source.name] = f"{type(error).__name__}: {error}"
     since = (now - horizon).astimezone(UTC).date()
     stale: list[Stale] = []
     late: dict[str, set[Change]] = {}
     for view, days in computed.items():
-        for day, because in stale_days(view, days, of_source).items():
-            rows = {name: _rows(changed) for name, changed in because.items()}
-            stale.append(Stale(view=view.name, version=view.version, partition=day, because=rows, automatic=day >= since))
+        for day, because in stale_days(view, days, of_source, newest_version).items():
+            stale.append(
+                Stale(
+                    view=view.name,
+                    version=view.version,
+                    partition=day,
+                    because={name: _rows(changed) for name, changed in because.items()},
+                    rules_changed=_has_other_rules(view, days[day]),
+                    automatic=day >= since,
+                )
+            )
             for name, changed in because.items():
                 late.setdefault(name, set()).update(changed)
     return RepairPlan(stale=stale, late_rows={name: _rows(changed) for name, changed in sorted(late.items())}, unread=unread)
@@ -102,16 +120,15 @@ def _rows(changed: Iterable[Change]) -> int:
     return -1 if min(rows) < 0 else sum(rows)
 
 
-def _changes_of(lake: Lake, source: Source, computed: Iterable[Mapping[date, AttemptEntry]]) -> list[Change]:
+def _changes_of(lake: Lake, source: Source, computed: Iterable[Mapping[date, AttemptEntry]], newest_version: int) -> list[Change]:
     """What its commits changed since the oldest version that some partition was computed from."""
     table = table_name(source)
     read = [entry.inputs[table] for days in computed for entry in days.values() if table in entry.inputs]
-    if not read:
-        return []
     if not _has_commits(source):
-        return [anything(table, version(lake, source))]
-    note_changes(lake, source, min(read))
-    return changes(lake, source, min(read))
+        return [anything(source, newest_version)] if read else []
+    since = min((at for at in read if at <= newest_version), default=newest_version)
+    note_changes(lake, source, since)
+    return changes(lake, source, since)
 
 
 def _has_commits(source: Source) -> bool:
@@ -119,20 +136,35 @@ def _has_commits(source: Source) -> bool:
 
 
 def stale_days(
-    view: FeatureView, computed: Mapping[date, AttemptEntry], of_source: Mapping[str, Sequence[Change]]
+    view: FeatureView,
+    computed: Mapping[date, AttemptEntry],
+    of_source: Mapping[str, Sequence[Change]],
+    newest_version: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[date, dict[str, list[Change]]]:
-    """Day → source → the changes that may reach it, of the days of a view whose newest attempt read other rows than there are now.
+    """Day → source → the changes that may reach it, of the days of a view whose newest attempt read other rows than there are now, or
+    was refused by other rules.
 
     Args:
         view: the view.
         computed: its newest attempt of each day, passed or refused: a refused day waits for just such a change.
         of_source: source name → what its commits changed.
+        newest_version: source name → the version its table is at. Days computed from a later one read a table that was dropped since and
+            made anew: any of their rows may be another.
     """
-    found: dict[date, dict[str, list[Change]]] = {}
+    found: dict[date, dict[str, list[Change]]] = {day: {} for day, entry in computed.items() if _has_other_rules(view, entry)}
     for source in view.sources:
         for day, changed in _reached(view, source, computed, of_source.get(source.name, ())).items():
             found.setdefault(day, {})[source.name] = changed
+        if _has_commits(source) and source.name in newest_version:
+            at, table = newest_version[source.name], table_name(source)
+            for day in [day for day, entry in computed.items() if entry.inputs.get(table, at) > at]:
+                found.setdefault(day, {})[source.name] = [anything(source, at)]
     return dict(sorted(found.items()))
+
+
+def _has_other_rules(view: FeatureView, entry: AttemptEntry) -> bool:
+    """Whether an attempt was refused, and by rules that the view no longer has."""
+    return not passed(entry) and entry.rules != contract_fingerprint(view)
 
 
 def _reached(
@@ -141,7 +173,7 @@ def _reached(
     if not changed:
         return {}
     delay, after = view.delay // MICROSECOND, (view.reach + (view.every or timedelta(0))) // MICROSECOND
-    at = np.array([change.version for change in changed])
+    at, mends = np.array([change.version for change in changed]), np.array([change.mends for change in changed])
     begin = np.array([change.first_known_us for change in changed]) - delay
     if view.compute is None:  # a function may use what is yet to happen; a window ends before
         begin = np.maximum(begin, [change.first_event_us for change in changed])
@@ -153,7 +185,7 @@ def _reached(
             continue
         is_newer = at > read if _has_commits(source) else at != read  # the version of files is a digest
         held_until = min(to_micros(start_of(day) + DAY) - 1, to_micros(entry.complete_until))
-        reach = is_newer & (begin <= held_until) & (end >= to_micros(start_of(day)))
+        reach = is_newer & ((begin <= held_until) & (end >= to_micros(start_of(day))) | mends & (not passed(entry)))
         if reach.any():
             found[day] = [changed[n] for n in np.flatnonzero(reach).tolist()]
     return found

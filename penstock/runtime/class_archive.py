@@ -25,11 +25,12 @@ from penstock.runtime.java import find_java
 
 _KEPT = 3  # archives of other versions and other environments; each takes 200 MB
 _AT_MOST_S = 600
+_MADE_SO = b"2"  # goes on whenever what is put in is others
 
 
 def archive_of(java: Path, jars: Iterable[Path]) -> Path:
     """Where the archive for a Java and Delta's jars is kept, whether it is there or not; reinstalled jars have another."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(_MADE_SO)
     for path in (java, *sorted((Path(pyspark.__file__).parent / "jars").glob("*.jar")), *jars):
         stat = path.stat()
         found.update(f"{path}:{stat.st_size}:{int(stat.st_mtime)}\n".encode())
@@ -65,11 +66,19 @@ def make_archive(settings: Settings, session: Callable[[Settings], SparkSession]
             noting = {**settings.spark.conf, "spark.driver.extraJavaOptions": f"-XX:DumpLoadedClassList={classes} -Xshare:off"}
             spark = session(settings.model_copy(update={"spark": settings.spark.model_copy(update={"conf": noting})}))
             rehearse(spark)
+            _leave_out_generated(classes)
             class_path = str(spark._jvm.java.lang.System.getProperty("java.class.path"))  # type: ignore[union-attr]
             _dump(java, classes, class_path, fresh)
             fresh.replace(archive)
             _forget_all_but(archive)
     return archive
+
+
+def _leave_out_generated(classes: Path) -> None:
+    """Classes that Java makes anew in the archive have no file, and Java 17 dies of them where an agent or a flight recording looks at
+    each class that is loaded."""
+    kept = [line for line in classes.read_text().splitlines() if not line.startswith("@lambda-form-invoker")]
+    classes.write_text("\n".join([*kept, ""]))
 
 
 def _dump(java: Path, classes: Path, class_path: str, archive: Path) -> None:

@@ -1,5 +1,6 @@
 """What a commit changed in a source: rows that came, went or are others, and nothing else. Real Delta tables, no JVM."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,69 @@ def test_rows_known_on_another_day_are_told_apart(lake: Lake) -> None:
         (to_micros(MONDAY + HOUR), 1),
         (to_micros(MONDAY + 25 * HOUR), 1),  # eve's is no fact yet
     ]
+
+
+def test_lists_are_compared_too(lake: Lake) -> None:
+    def written(*of: tuple[str, list[int]], **options: Any) -> None:
+        names, lists = zip(*of, strict=True)
+        times = pa.array([MONDAY + n * HOUR for n in range(len(of))], TIME)
+        write(lake, pa.table({"customer": names, "seen_items": pa.array(lists, pa.list_(pa.int64())), "event_time": times}), **options)
+
+    source = orders(schema={"customer": "string", "seen_items": "list[int64]", "event_time": "timestamp"})
+    written(("ann", [1, 2]))
+    written(("bob", [3]), ("eve", []))
+    note_changes(lake, source, 1)
+    DeltaTable(f"{lake.project}/shop/orders").optimize.compact()
+    assert found(lake, source, 1) == []
+    written(("ann", [1, 2]), ("eve", [4]), mode="overwrite")
+    assert [(at, rows) for at, _, rows in found(lake, source, 2)] == [(3, 3)]  # bob's row went, eve's is another
+
+
+def test_sources_over_one_table_have_each_their_own_changes(lake: Lake) -> None:
+    left, landed = orders(), orders(event_time="landed", schema={"customer": "string", "late_min": "float64", "landed": "timestamp"})
+
+    def flights(late_min: float) -> pa.Table:
+        of = rows(("ann", 1.0, MONDAY)).append_column("late_min", pa.array([late_min]))
+        return of.append_column("landed", pa.array([MONDAY + 30 * HOUR], TIME))
+
+    write(lake, flights(5.0))
+    write(lake, flights(7.0), mode="overwrite")
+    assert found(lake, left) == []  # what it declares is equal
+    assert found(lake, landed) == [(1, "2026-03-03", 2)]
+    assert found(lake, left) == []
+
+
+def test_a_table_made_anew_counts_from_zero_and_so_does_what_is_known_of_it(lake: Lake) -> None:
+    for n in range(3):
+        write(lake, rows(("ann", float(n), MONDAY + n * HOUR)))
+    assert len(found(lake, orders())) == 2
+    shutil.rmtree(f"{lake.project}/shop/orders")
+    write(lake, rows(("ann", 5.0, MONDAY)))
+    assert found(lake, orders()) == []
+    write(lake, rows(("bob", 6.0, MONDAY + DAY)))
+    assert found(lake, orders()) == [(1, "2026-03-03", 1)]
+
+
+def test_rows_without_a_time_that_are_gone_alter_nothing_and_may_have_mended_something(lake: Lake) -> None:
+    untimed = pa.table({"customer": ["eve"], "amount": [1.0], "event_time": pa.array([None], TIME)})
+    write(lake, rows(("ann", 1.0, MONDAY)))
+    write(lake, untimed)
+    assert found(lake, orders()) == []
+    DeltaTable(f"{lake.project}/shop/orders").delete("event_time IS NULL")
+    assert [(change.version, change.mends) for change in noted(lake, orders())] == [(2, True)]
+
+
+def test_a_column_of_another_type_may_break_what_reads_it_or_mend_it(lake: Lake) -> None:
+    narrow = pa.schema([("customer", pa.string()), ("amount", pa.float32()), ("event_time", TIME)])
+    write(lake, rows(("ann", 1.0, MONDAY)))
+    for table in (rows(("ann", 1.0, MONDAY)).cast(narrow), rows(("ann", 1.0, MONDAY))):
+        write(lake, table, mode="overwrite", schema_mode="overwrite")
+    assert [(change.version, change.mends) for change in noted(lake, orders())] == [(1, True), (2, True)]
+
+
+def noted(lake: Lake, source: Source) -> list[Change]:
+    note_changes(lake, source, 0)
+    return changes(lake, source, 0)
 
 
 def test_a_table_that_is_not_there_is_an_error(lake: Lake) -> None:

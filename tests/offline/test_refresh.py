@@ -2,8 +2,9 @@
 
 from datetime import date, datetime, timedelta
 
-from penstock.offline.logs import AttemptEntry
+from penstock.offline.logs import AttemptEntry, newest, passed
 from penstock.offline.refresh import first_day_to_refresh
+from penstock.offline.watermark import start_of
 from tests.world import MONDAY, attempt_entry, orders, view_of_orders
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -26,7 +27,10 @@ def computed(*days: int, state: str = "passed") -> list[AttemptEntry]:
 
 
 def first(source: list[AttemptEntry], view: list[AttemptEntry], since: date = TODAY - 90 * DAY) -> date:
-    return first_day_to_refresh({orders: source}, {VIEW: view}, NOON, since)
+    """Inputs of the view go as far as now."""
+    days = newest(view)
+    behind = [day for day, one in days.items() if passed(one) and one.complete_until < start_of(day) + DAY]
+    return first_day_to_refresh({orders: source}, {VIEW: days}, {VIEW: behind}, NOON, since)
 
 
 def test_all_closed_days_are_left_alone_but_yesterday() -> None:
@@ -49,6 +53,12 @@ def test_a_day_whose_reports_were_still_coming_is_taken() -> None:
 def test_a_day_computed_in_part_is_taken() -> None:
     partly = entry(TODAY - 3 * DAY, MONDAY - 3 * DAY + HOUR)
     assert first(ingested(4, 3, 2, 1), [*computed(4, 2, 1), partly]) == TODAY - 3 * DAY
+
+
+def test_a_day_whose_inputs_fell_silent_is_no_reason_to_compute_all_since() -> None:
+    partly = entry(TODAY - 60 * DAY, MONDAY - 60 * DAY + HOUR)
+    days = newest([partly, *computed(*range(1, 60))])
+    assert first_day_to_refresh({}, {VIEW: days}, {VIEW: []}, NOON, TODAY - 90 * DAY) == TODAY - DAY
 
 
 def test_a_refused_day_waits_for_its_data_to_be_mended() -> None:

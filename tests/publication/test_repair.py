@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from penstock.clock import from_micros, to_micros
 from penstock.contract import Feature, FeatureView, FreshnessSla, Source, available_at, count, days, hours, mean, minutes
-from penstock.contract.fingerprint import transformation_fingerprint
-from penstock.offline.changes import Change
+from penstock.contract.fingerprint import contract_fingerprint, transformation_fingerprint
+from penstock.offline.changes import Change, mended
 from penstock.offline.lake import Lake
 from penstock.offline.logs import AttemptEntry, log_attempts
 from penstock.offline.watermark import days_between, start_of
@@ -160,6 +160,50 @@ def test_days_before_the_horizon_are_told_and_not_repaired_unasked(tmp_path: Pat
     assert {tuple(one.because.items()) for one in plan.stale} == {(("orders", 4),)}
 
 
+def test_a_day_refused_by_rules_that_are_others_now_is_computed_again() -> None:
+    view = windowed(row_count=(1, 100))
+    refused = {"state": "quarantined", "rules": contract_fingerprint(view)}
+    days = computed_at(3, LAST - DAY, **refused)
+    assert stale_days(view, days, {}) == {}  # refused again, it would be
+    assert stale_days(windowed(row_count=(1, 1000)), days, {}) == {LAST - DAY: {}}
+    assert stale_days(windowed(row_count=(1, 1000)), computed_at(3, LAST - DAY, rules="others"), {}) == {}  # it passed
+
+
+def test_what_alters_no_row_releases_refused_days_alone() -> None:
+    view, mends = windowed(), mended(orders, 5)
+    refused = {"state": "quarantined", "rules": contract_fingerprint(view)}
+    assert list(stale_days(view, computed_at(3, LAST, **refused), {"orders": [mends]})) == [LAST]
+    assert stale_days(view, computed_at(5, LAST, **refused), {"orders": [mends]}) == {}
+    assert stale_days(view, computed_at(3, LAST), {"orders": [mends]}) == {}
+
+
+def test_days_computed_from_a_table_that_was_made_anew_since_are_stale_until_they_are_computed_again(tmp_path: Path) -> None:
+    lake, view = Lake(str(tmp_path)), windowed()
+    placed = {"customer": ["ann"], "amount": [1.0], "event_time": [MONDAY], "seen": [MONDAY]}
+    write_deltalake(lake.prepare("raw/orders"), pa.table(placed))
+    log_attempts(lake, list(computed_at(500, LAST - DAY, LAST, table="features/spending/v1").values()))
+    assert repair_plan(lake, [view], MONDAY + 12 * HOUR, timedelta(days=5)).days(view) == [LAST - DAY, LAST]
+    log_attempts(lake, list(computed_at(0, LAST, table="features/spending/v1", attempt=2).values()))
+    plan = repair_plan(lake, [view], MONDAY + 12 * HOUR, timedelta(days=5))
+    assert (plan.days(view), plan.late_rows) == ([LAST - DAY], {"orders": -1})
+
+
+def test_a_source_that_cannot_be_compared_holds_up_no_other(tmp_path: Path) -> None:
+    lake, view = Lake(str(tmp_path)), windowed()
+    spoilt = Source("spoilt", schema={"customer": "string", "amount": "float64", "event_time": "timestamp"}, owner="tests")
+    other = windowed(name="others", source=spoilt)
+    placed = {"customer": ["ann"], "amount": [1.0], "event_time": [MONDAY], "seen": [MONDAY]}
+    for rows in (placed, {**placed, "amount": [2.0]}):
+        write_deltalake(lake.prepare("raw/orders"), pa.table(rows), mode="append")
+    write_deltalake(lake.prepare("raw/spoilt"), pa.table(placed))
+    (tmp_path / "raw/spoilt/_delta_log/00000000000000000000.json").write_text("{}")
+    log_attempts(lake, list(computed_at(0, LAST, table="features/spending/v1").values()))
+    log_attempts(lake, [attempt_entry(LAST, table="features/others/v1", inputs={"raw/spoilt": 0})])
+    plan = repair_plan(lake, [other, view], MONDAY + 12 * HOUR, timedelta(days=5))
+    assert plan.days(view) == [LAST]
+    assert list(plan.unread) == ["spoilt"]
+
+
 def test_a_source_that_is_gone_is_told_and_stops_nothing_else(tmp_path: Path) -> None:
     lake, view = Lake(str(tmp_path)), windowed()
     log_attempts(lake, list(computed_at(3, LAST, table="features/spending/v1").values()))
@@ -180,7 +224,7 @@ def test_the_state_of_a_partition_names_what_keeps_it_from_being_right() -> None
     del entries[1]
     entries[-1] = attempt_entry(LAST, state="quarantined", reasons=["too large"])
     online = [publication(day, n + 1) for n, day in enumerate(days) if day != days[2]]
-    stale = Stale(view="spending", version=1, partition=days[3], because={"orders": 4}, automatic=True)
+    stale = Stale(view="spending", version=1, partition=days[3], because={"orders": 4}, rules_changed=False, automatic=True)
     repairs = RepairPlan(stale=[stale], late_rows={}, unread={})
     states = partition_states(view, entries, online, repairs, MONDAY + HOUR)
     assert [state.word for state in states] == ["stale by code", "missing", "due", "stale by data", "published", "refused"]

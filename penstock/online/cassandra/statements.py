@@ -38,11 +38,12 @@ PUBLICATIONS = """
     SELECT generation, partition_day, attempt, complete_until, readable_at, run_id, keys
     FROM {keyspace}.ledger WHERE feature_view = ? AND version = ?"""
 
-# Keep what a publication is about to write. Publications of a view are serial, so the newest is the last one begun.
-INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, ?, ?, ?)"
+# Keep what a publication is about to write. Publications of a view are serial, and each counts on from the timestamp of the one before:
+# by the machine's time one after a step back would be lost.
+INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
 
-# What the publication that was begun last was about to write.
-INTENT = "SELECT intent FROM {keyspace}.intents WHERE feature_view = ? AND version = ? AND generation = ?"
+# What the publication that was begun last was about to write, and its timestamp.
+INTENT = "SELECT intent, WRITETIME(intent) FROM {keyspace}.intents WHERE feature_view = ? AND version = ? AND generation = ?"
 
 # Keep what an invalidation mark covers; it never changes.
 PUT_MARK = "INSERT INTO {keyspace}.marks (shelf, id, mark) VALUES (?, ?, ?)"

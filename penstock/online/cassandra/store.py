@@ -124,7 +124,9 @@ class CassandraStore:
             await _each(write_some, _in_statements(writes, self._keys_per_write))
 
     async def intend(self, intent: Intent) -> None:
-        row = (intent.view, intent.version, intent.generation, msgspec.json.encode(intent))
+        address = (intent.view, intent.version, intent.generation)
+        before = await self._execute(self._control.intent, address, "reading a publication's intent")
+        row = (*address, msgspec.json.encode(intent), before[0][1] + 1 if before else 1)
         await self._execute(self._control.intend, row, "writing a publication's intent")
 
     async def intent(self, view: str, version: int, generation: int) -> Intent | None:
