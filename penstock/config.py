@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from penstock.clock import Clock, FixedClock, SystemClock, require_utc
@@ -61,6 +61,8 @@ def _secret_ref(value: object) -> object:
 
 SignatureAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 _SAFE_URL = re.compile(r"https://|http://(127\.0\.0\.1|\[::1\]|localhost)[:/]")
+
+_JUDGED_AFTER_S = 300  # `quality.skew_log.SETTLED` of an hour; a test holds the two together
 
 ROWS_PER_GROUP = 10_000
 """Rows of a row group of what Spark writes: of a day's file, sorted by key, a join reads those its keys are in."""
@@ -196,6 +198,16 @@ class FeatureLogSettings(Section):
     flush_s: float = Field(1.0, gt=0, description="seconds between writes")
     segment_s: float = Field(60.0, gt=0, description="seconds after which a segment is closed")
     segment_mb: float = Field(16.0, gt=0, description="megabytes after which a segment is closed")
+
+    @field_validator("segment_s")
+    @classmethod
+    def _is_shipped_in_time(cls, segment_s: float) -> float:
+        if segment_s >= _JUDGED_AFTER_S:
+            raise ValueError(
+                f"{segment_s:g} s is too long: an hour is judged {_JUDGED_AFTER_S} s after its end, by segments that are closed; "
+                f"give less than {_JUDGED_AFTER_S}"
+            )
+        return segment_s
 
 
 class DagsterSettings(Section):

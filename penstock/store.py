@@ -1,5 +1,6 @@
 """The handle: everything a project does with its features hangs on `store = penstock.open()`."""
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,12 +23,12 @@ from penstock.config import Settings, load_settings
 from penstock.contract.service import AnyView, FeatureService, Selection, select
 from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
-from penstock.errors import SourceError, SpineError
+from penstock.errors import InvalidationError, PenstockError, SourceError, SpineError
 from penstock.offline.attempt import behind, outdated, run_attempt
 from penstock.offline.disk import told_if_full
 from penstock.offline.ingest import Fetch, ingest_days
 from penstock.offline.lake import Lake, feature_table, raw_table, why_not_plain
-from penstock.offline.logs import AttemptEntry, attempts, copied_marks, newest, publications
+from penstock.offline.logs import AttemptEntry, copied_marks, last_attempts, last_publications, newest
 from penstock.offline.refresh import first_day_to_refresh
 from penstock.offline.registry_log import log_snapshot
 from penstock.offline.sources import read_table
@@ -77,6 +78,9 @@ def open(root: str | Path = ".", *, environment: str | None = None, package: str
     if str(settings.root) not in sys.path:
         sys.path.insert(0, str(settings.root))
     return Store(settings, load_project(package))
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ class Store:
 
     def partitions(self, view: FeatureView, repairs: RepairPlan) -> list[PartitionState]:
         """How far each day of a view has come; see `publication.partition_state`."""
-        entries, since = attempts(self.lake, feature_table(view)), self.settings.dagster.first_day
+        entries, since = last_attempts(self.lake, feature_table(view)), self.settings.dagster.first_day
         return partition_states(view, entries, self.ledger(view), repairs, self.clock.now(), since)
 
     def days_to_refresh(self, ingested: Sequence[Source]) -> tuple[date, date]:
@@ -154,8 +158,8 @@ class Store:
             with suppress(SourceError):  # of one whose source cannot be read more cannot be computed; its own step says why
                 behind[view] = self.behind(view)
         first = first_day_to_refresh(
-            {source: attempts(self.lake, raw_table(source)) for source in ingested},
-            {view: newest(attempts(self.lake, feature_table(view))) for view in views},
+            {source: last_attempts(self.lake, raw_table(source)) for source in ingested},
+            {view: newest(last_attempts(self.lake, feature_table(view))) for view in views},
             behind,
             now,
             self.settings.dagster.first_day,
@@ -176,7 +180,7 @@ class Store:
 
     def due(self, view: FeatureView) -> Due:
         """What of a view should be published now, from the lake's logs."""
-        entries, online = attempts(self.lake, feature_table(view)), self.online(view).values()
+        entries, online = last_attempts(self.lake, feature_table(view)), self.online(view).values()
         return due(entries, online, since=self.settings.dagster.first_day, marks=self.marks(view))
 
     def online(self, view: FeatureView) -> dict[date, Publication]:
@@ -188,8 +192,8 @@ class Store:
         return [service for service in self.project.services if all(self.online(part.view) for part in service.selection)]
 
     def ledger(self, view: FeatureView) -> list[Publication]:
-        """Every publication of a view, as the ledger's copy in the lake knows it."""
-        return [row for row in publications(self.lake, view.name, view.version) if row.generation == FIRST_GENERATION]
+        """What the ledger's copy in the lake knows of a view: the publication that began it, and of each day the newest."""
+        return last_publications(self.lake, view.name, view.version, FIRST_GENERATION)
 
     def verify_online(self, view: FeatureView, *, seed: int, sample: int = SAMPLE) -> Verified:
         """A random sample of a view's keys, as the store holds them and as the rule gives them; see `publication.verify.verify`."""
@@ -326,14 +330,14 @@ class Store:
         return skew_entries(self.lake, view, since)
 
     def judge_skew(
-        self, since: datetime, until: datetime, views: Sequence[FeatureView] | None = None, *, keep: bool = True
+        self, since: datetime, until: datetime, views: Sequence[FeatureView] | None = None, *, keep: bool = False
     ) -> list[SkewEntry]:
         """Compare what was served in `[since, until)` with what training is given; see `quality.skew_log.judge_window`.
 
         Args:
             since, until: the window.
             views: of which; None: all.
-            keep: whether what was found is kept in the lake.
+            keep: whether what was found is kept in the lake, acted on and told, as the job `skew` does; the window then counts as judged.
         """
         views = views or self.project.views
         trained = newest_references(self.lake, views) if until - since >= DAY else {}
@@ -344,8 +348,22 @@ class Store:
         return found
 
     def judge_due_skew(self) -> list[SkewEntry]:
-        """Judge every window that has settled of the feature log in the lake; see `quality.skew_log.due_windows`."""
-        return [entry for window in due_windows(judged_windows(self.lake), self.clock.now()) for entry in self.judge_skew(*window)]
+        """Judge every window that has settled of the feature log in the lake; see `quality.skew_log.due_windows`.
+
+        Raises:
+            ExceptionGroup: some windows could not be judged; the others were.
+        """
+        found: list[SkewEntry] = []
+        failed: list[Exception] = []
+        for window in due_windows(judged_windows(self.lake), self.clock.now()):
+            try:
+                found += self.judge_skew(*window, keep=True)
+            except PenstockError as error:  # one that cannot be judged must not keep those after it from it
+                error.add_note(f"the window from {window[0]:%Y-%m-%d %H:%M} to {window[1]:%Y-%m-%d %H:%M} UTC was not judged")
+                failed.append(error)
+        if failed:
+            raise ExceptionGroup(f"{len(failed)} window(s) of the feature log could not be judged", failed)
+        return found
 
     def _invalidate_skewed(self, entries: Sequence[SkewEntry]) -> None:
         """Take back the attempts that views want taken back by themselves; one that was marked before is left as it is."""
@@ -358,7 +376,10 @@ class Store:
                 if all(mark.attempt != attempt for mark in self.marks(view)):
                     rows, altered = entry.attempts[attempt]
                     said = f"{altered:,} of {rows:,} rows served of it from {entry.since:%Y-%m-%d %H:%M} UTC on are not what the lake has"
-                    self.invalidate(view, attempt=attempt, reason=f"skew: {said}")
+                    try:
+                        self.invalidate(view, attempt=attempt, reason=f"skew: {said}")
+                    except InvalidationError as error:  # of an attempt that is not this lake's there is nothing to take back
+                        logger.warning("%s is not taken back: %s", view.ref, error.message)
 
     def query(self, text: str) -> DataFrame:
         """The rows of a SQL query in which `{source}` stands for the table of that source: a spine, say.

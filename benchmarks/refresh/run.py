@@ -37,7 +37,7 @@ from jobs.ingest import FETCH
 from penstock.contract import FeatureView
 from penstock.errors import DagsterError
 from penstock.offline.lake import feature_table, raw_table
-from penstock.offline.logs import PUBLICATIONS, attempts
+from penstock.offline.logs import PUBLICATIONS, attempts, publications
 from penstock.offline.watermark import days_between
 from penstock.online.ledger import Publication
 from penstock.orchestration.assets import feature_key
@@ -204,7 +204,7 @@ def _arrival(store: Store, view: FeatureView, day: date, commits: Commits) -> Pu
         for entry in attempts(store.lake, feature_table(view))
         if entry.partition == day and all(entry.inputs.get(table, -1) >= commits.versions[table] for table in commits.of(view))
     }
-    rows = [row for row in store.ledger(view) if row.partition == day and row.attempt in read]
+    rows = [row for row in publications(store.lake, view.name, view.version) if row.partition == day and row.attempt in read]
     return min(rows, key=lambda row: row.readable_at_us, default=None)
 
 

@@ -13,7 +13,7 @@ from penstock.contract import FeatureView
 from penstock.contract.source import Source
 from penstock.errors import DagsterError
 from penstock.offline.lake import feature_table, raw_table
-from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.logs import AttemptEntry, attempts, last_attempts, newest
 from penstock.orchestration.assets import feature_key, source_key
 from penstock.orchestration.control import Backfill, Control
 from penstock.store import Store
@@ -74,7 +74,7 @@ def compute_days(
     for target, days in wanted.items():
         if days:
             groups.setdefault(tuple(sorted(days)), []).append(target)
-    before = {target: max((entry.attempt for entry in attempts(store.lake, target.table)), default=0) for target in wanted}
+    before = {target: max((entry.attempt for entry in last_attempts(store.lake, target.table)), default=0) for target in wanted}
     total = sum(len(days) * len(targets) for days, targets in groups.items())
     columns = (
         TextColumn("{task.description}"),
@@ -127,4 +127,4 @@ def _backfill(control: Control, days: Sequence[date], targets: Sequence[Target],
 
 def _newest_attempts(store: Store, target: Target, days: Sequence[date]) -> dict[date, int]:
     wanted = set(days)
-    return {day: entry.attempt for day, entry in newest(attempts(store.lake, target.table)).items() if day in wanted}
+    return {day: entry.attempt for day, entry in newest(last_attempts(store.lake, target.table)).items() if day in wanted}

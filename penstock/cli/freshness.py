@@ -17,7 +17,7 @@ from penstock.cli.screen import err, out, print_whole, warn
 from penstock.contract import FeatureView
 from penstock.errors import PenstockError
 from penstock.offline.lake import feature_table
-from penstock.offline.logs import attempts
+from penstock.offline.logs import last_attempts
 from penstock.offline.sources import how_far
 from penstock.quality.canary import Canary, read_canary
 from penstock.quality.freshness import Freshness, Stage, freshness, stages
@@ -79,7 +79,7 @@ def _of(store: Store, view: FeatureView, read_until: datetime | None, now: datet
     ledger = store.ledger(view)
     parts: list[Stage] = []
     try:
-        parts = stages(view, how_far(store.lake, view, now), attempts(store.lake, feature_table(view)), ledger, read_until, now)
+        parts = stages(view, how_far(store.lake, view, now), last_attempts(store.lake, feature_table(view)), ledger, read_until, now)
     except PenstockError as error:
         problems.append(f"{view.ref}: {error.message}")
     return _Found(view.ref, freshness(view, ledger, now), view.delay, parts, served_ages(store.lake, view, now - _LATELY, now))

@@ -12,7 +12,7 @@ from penstock.cli.screen import out
 from penstock.contract.source import Source
 from penstock.errors import SourceError
 from penstock.offline.lake import raw_table
-from penstock.offline.logs import attempts
+from penstock.offline.logs import last_attempts
 from penstock.offline.refresh import not_all_in
 from penstock.offline.watermark import days_between
 from penstock.orchestration.control import Control
@@ -37,7 +37,7 @@ def run(
     with running_instance(store) as control:
         sources = _ingested(store, control, asked)
         days = days_between(first, last)
-        wanted = {source: days if force else not_all_in(source, attempts(store.lake, raw_table(source)), days) for source in sources}
+        wanted = {source: days if force else not_all_in(source, last_attempts(store.lake, raw_table(source)), days) for source in sources}
         if not any(wanted.values()):
             out.print(f"all of {', '.join(source.name for source in sources)} from {first} to {last} is in", markup=False)
             return

@@ -17,7 +17,7 @@ from penstock.cli.screen import err, out, print_whole, write
 from penstock.contract import FeatureView
 from penstock.errors import SkewError
 from penstock.offline.lake import feature_table
-from penstock.offline.logs import attempts, newest, publications
+from penstock.offline.logs import last_attempts, newest, publications
 from penstock.offline.profiles import profiles_of
 from penstock.offline.statistics import Reference
 from penstock.offline.watermark import days_between
@@ -110,7 +110,7 @@ def _beside(
         judged = max((entry.since.date() for entry in entries if entry.served and entry.is_of(view)), default=None)
         of_lake = [Reference(f"the lake's rows of {day}", days[day]) for day in [judged] if day in days]
         references = [*([trained[view]] if view in trained else []), *of_lake]
-        tried = {day: entry for day, entry in newest(attempts(store.lake, feature_table(view))).items() if since.date() <= day}
+        tried = {day: entry for day, entry in newest(last_attempts(store.lake, feature_table(view))).items() if since.date() <= day}
         found[view] = Beside(references, days, publications(store.lake, view.name, view.version), tried)
     return found
 

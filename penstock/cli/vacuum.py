@@ -6,10 +6,17 @@ import typer
 
 import penstock
 from penstock.cli.screen import err, out
+from penstock.offline.changes import CHANGES
 from penstock.offline.lake import feature_table, raw_table, tile_table
 from penstock.offline.logs import ATTEMPTS, MARKS, PUBLICATIONS
 from penstock.offline.maintenance import vacuum
+from penstock.offline.profiles import PROFILES
+from penstock.quality.alerts import ALERTS
+from penstock.quality.served_log import COUNTS, SERVED
+from penstock.quality.skew_log import SKEW
 from penstock.training_set.pins import pinned
+
+LOGS = (ATTEMPTS, PUBLICATIONS, MARKS, CHANGES, PROFILES, SKEW, ALERTS, SERVED, COUNTS)
 
 
 def run(
@@ -20,7 +27,7 @@ def run(
     pins = pinned(store.lake)
     sources = [raw_table(source) for source in store.project.sources if source.table is None]
     tiles = [tile_table(view) for view in store.project.views if view.tiles is not None]
-    for table in [*map(feature_table, store.project.views), *tiles, *sources, ATTEMPTS, PUBLICATIONS, MARKS]:
+    for table in [*map(feature_table, store.project.views), *tiles, *sources, *LOGS]:
         if store.lake.version(table) is None:
             continue
         with err.status(f"looking at {table}"):

@@ -27,7 +27,7 @@ from penstock.offline.cuts import GATE as CUTS_GATE
 from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.kept import kept
 from penstock.offline.lake import Lake, feature_table, quarantine_table
-from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest, passed
+from penstock.offline.logs import AttemptEntry, last_attempts, log_attempts, logged_attempts, newest, passed
 from penstock.offline.profiles import Profile, log_profiles
 from penstock.offline.sources import how_far, require_unchanged, versions
 from penstock.offline.statistics import ColumnStatistics
@@ -206,7 +206,7 @@ def _commit_what_passes(
 def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Clock) -> list[date]:
     """Those of some days that computing now may bring further: never computed, computed by other code, refused when it was tried last,
     or with inputs complete further than when they were computed."""
-    entries, code = attempts(lake, feature_table(view)), transformation_fingerprint(view)
+    entries, code = last_attempts(lake, feature_table(view)), transformation_fingerprint(view)
     tried, done = newest(entries), newest(entries, passed)
     others = {day for day in days if day not in done or done[day].code != code or not passed(tried[day])}
     return sorted(others | set(_further(lake, view, {day: done[day] for day in days if day not in others}, clock.now())))
@@ -215,7 +215,7 @@ def outdated(lake: Lake, view: FeatureView, days: Sequence[date], *, clock: Cloc
 def behind(lake: Lake, view: FeatureView, *, clock: Clock) -> list[date]:
     """The days of a view, of those that were computed and those begun since, that computing now would bring further. A day that
     was refused waits for other data."""
-    tried, now = newest(attempts(lake, feature_table(view))), clock.now()
+    tried, now = newest(last_attempts(lake, feature_table(view))), clock.now()
     if not tried:
         return []
     begun = dict.fromkeys(days_between(max(tried) + DAY, now.date()))
@@ -236,11 +236,10 @@ def finish_interrupted(lake: Lake, view: FeatureView) -> list[AttemptEntry]:
     """Log the attempts whose rows were committed but whose run ended before it could say so.
 
     Returns:
-        All attempts on the view's table, those included.
+        The last attempts on each partition of the view's table, those included.
     """
     table = feature_table(view)
-    known = attempts(lake, table)
-    logged = {entry.attempt for entry in known}
+    known, logged = last_attempts(lake, table), logged_attempts(lake, table)
     missing: list[AttemptEntry] = []
     for commit in lake.commits(table):
         note = json.loads(commit.get("userMetadata", "{}"))

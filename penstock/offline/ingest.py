@@ -13,7 +13,7 @@ from penstock.contract.fingerprint import digest
 from penstock.contract.source import Source
 from penstock.errors import CommitError, SourceError
 from penstock.offline.lake import RETENTION, Lake, raw_table
-from penstock.offline.logs import AttemptEntry, attempts, log_attempts, newest
+from penstock.offline.logs import AttemptEntry, last_attempts, log_attempts, newest
 from penstock.offline.watermark import DAY, require_time_goes_on, start_of
 
 Fetch: TypeAlias = Callable[[str, datetime, datetime, datetime], Any]
@@ -42,7 +42,7 @@ def ingest_days(lake: Lake, source: Source, days: Sequence[date], *, fetch: Fetc
         CommitError: the Clock has gone back, or another writer came in between.
     """
     table = raw_table(source)
-    known, now = attempts(lake, table), clock.now()
+    known, now = last_attempts(lake, table), clock.now()
     require_time_goes_on(table, known, now)
     last = newest(known)
     days = sorted(days)

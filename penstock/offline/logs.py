@@ -5,23 +5,26 @@ sources. `log/publications` and `log/marks` are copies for joins of the ledger a
 online store are the truth.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from penstock.clock import from_micros, to_micros
 from penstock.offline.lake import RETENTION, Lake, dataset_of, rows_where
+from penstock.offline.maintenance import fold
 from penstock.online.ledger import Publication
 from penstock.registry.marks import Mark, joined
 
-_FILES = 64  # a log is read whole at every look, and each of its files costs 0.4 ms
+_FILES = 64  # of a size; a log is read whole at every look, and each of its files costs 0.4 ms
 
 ATTEMPTS, PUBLICATIONS, MARKS = "log/attempts", "log/publications", "log/marks"
 _TIME = pa.timestamp("us", tz="UTC")
@@ -143,20 +146,44 @@ def log_versions(lake: Lake) -> LogVersions:
 def attempts(lake: Lake, table: str | None = None, *, at: int | None = None) -> list[AttemptEntry]:
     """The attempts on a table, or on all, by (table, partition, attempt); as the log was at a version, or is now."""
     found = read_rows(lake, ATTEMPTS, None if table is None else pc.field("table") == table, at)
-    entries = [
-        AttemptEntry(
-            **{
-                **row,
-                "complete_until": row["complete_until"].astimezone(UTC),
-                "inputs": msgspec.json.decode(row["inputs"], type=dict[str, int]),
-                "gates": msgspec.json.decode(row["gates"], type=dict[str, bool]),
-                "warnings": row.get("warnings") or [],  # null in rows of before there were any
-                "rules": row.get("rules") or "",
-            }
-        )
-        for row in found
-    ]
-    return sorted(entries, key=lambda e: (e.table, e.partition, e.attempt))
+    return sorted(map(_attempt_of, found), key=lambda e: (e.table, e.partition, e.attempt))
+
+
+def last_attempts(lake: Lake, table: str) -> list[AttemptEntry]:
+    """Of each partition of a table the newest attempt, and the newest that passed, by (partition, attempt): all that `newest` tells of
+    `attempts`, without making Python's objects of the hundred attempts there are of every day."""
+    rows = read_table(lake, ATTEMPTS, pc.field("table") == table)
+    if rows is None:
+        return []
+    partition, attempt = rows["partition"].cast(pa.int32()).to_numpy(), rows["attempt"].to_numpy()
+    has_passed = pc.equal(rows["state"], "passed").to_numpy()
+    chosen = {place for of in (np.arange(rows.num_rows), np.flatnonzero(has_passed)) for place in of[_last(partition[of], attempt[of])]}
+    return sorted(map(_attempt_of, rows.take(pa.array(sorted(chosen), pa.int64())).to_pylist()), key=lambda e: (e.partition, e.attempt))
+
+
+def logged_attempts(lake: Lake, table: str) -> set[int]:
+    """The numbers of all attempts on a table."""
+    rows = read_table(lake, ATTEMPTS, pc.field("table") == table, columns=["attempt"])
+    return set() if rows is None else set(pc.unique(rows["attempt"]).to_pylist())
+
+
+def _last(partition: npt.NDArray[Any], attempt: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """The place of the greatest attempt of each partition; of equal ones the first."""
+    order = np.lexsort((-np.arange(len(partition)), attempt, partition))
+    return order[np.append(np.flatnonzero(np.diff(partition[order])), len(order) - 1)] if len(order) else order
+
+
+def _attempt_of(row: Mapping[str, Any]) -> AttemptEntry:
+    return AttemptEntry(
+        **{
+            **row,
+            "complete_until": row["complete_until"].astimezone(UTC),
+            "inputs": msgspec.json.decode(row["inputs"], type=dict[str, int]),
+            "gates": msgspec.json.decode(row["gates"], type=dict[str, bool]),
+            "warnings": row.get("warnings") or [],  # null in rows of before there were any
+            "rules": row.get("rules") or "",
+        }
+    )
 
 
 def newest(entries: Iterable[AttemptEntry], accept: Callable[[AttemptEntry], bool] = lambda _: True) -> dict[date, AttemptEntry]:
@@ -175,7 +202,11 @@ def passed(entry: AttemptEntry) -> bool:
 
 def copy_publications(lake: Lake, ledger: Sequence[Publication]) -> int:
     """Append the ledger rows that the copy lacks; returns how many. Repeating it adds nothing."""
-    have = {(p.view, p.version, p.generation, p.partition, p.attempt) for p in publications(lake)}
+    have: set[tuple[Any, ...]] = set()
+    for view, version in {(p.view, p.version) for p in ledger}:
+        copied = read_table(lake, PUBLICATIONS, _of_view(view, version), columns=["generation", "partition", "attempt"])
+        if copied is not None:
+            have.update((view, version, *row) for row in zip(*(column.to_pylist() for column in copied.columns), strict=True))
     missing = [p for p in ledger if (p.view, p.version, p.generation, p.partition, p.attempt) not in have]
     rows = [
         {
@@ -198,20 +229,36 @@ def copy_publications(lake: Lake, ledger: Sequence[Publication]) -> int:
 
 def publications(lake: Lake, view: str | None = None, version: int | None = None, *, at: int | None = None) -> list[Publication]:
     """The ledger rows that have been copied, of one view version or of all, sorted; as the log was at a version, or is now."""
-    found = read_rows(lake, PUBLICATIONS, None if view is None else (pc.field("view") == view) & (pc.field("version") == version), at)
-    return sorted(
-        Publication(
-            view=row["view"],
-            version=row["version"],
-            generation=row["generation"],
-            partition=row["partition"],
-            attempt=row["attempt"],
-            complete_until_us=to_micros(row["complete_until"]),
-            readable_at_us=to_micros(row["readable_at"]),
-            run_id=row["run_id"],
-            keys=row["keys"],
-        )
-        for row in found
+    found = read_rows(lake, PUBLICATIONS, None if view is None else _of_view(view, version), at)
+    return sorted(map(_publication_of, found))
+
+
+def last_publications(lake: Lake, view: str, version: int, generation: int) -> list[Publication]:
+    """Of a fill of a view version the publication that began it, and of each partition the newest attempt's, sorted: all that `latest`
+    and `complete_until_us` tell of `publications`, without making Python's objects of the hundred rows there are of every day."""
+    rows = read_table(lake, PUBLICATIONS, _of_view(view, version) & (pc.field("generation") == generation))
+    if rows is None or not rows.num_rows:
+        return []
+    partition, readable = rows["partition"].cast(pa.int32()).to_numpy(), rows["readable_at"].cast(pa.int64()).to_numpy()
+    chosen = {int(np.lexsort((partition, readable))[0]), *_last(partition, rows["attempt"].to_numpy()).tolist()}
+    return sorted(map(_publication_of, rows.take(pa.array(sorted(chosen), pa.int64())).to_pylist()))
+
+
+def _of_view(view: str, version: int | None) -> pc.Expression:
+    return (pc.field("view") == view) & (pc.field("version") == version)
+
+
+def _publication_of(row: Mapping[str, Any]) -> Publication:
+    return Publication(
+        view=row["view"],
+        version=row["version"],
+        generation=row["generation"],
+        partition=row["partition"],
+        attempt=row["attempt"],
+        complete_until_us=to_micros(row["complete_until"]),
+        readable_at_us=to_micros(row["readable_at"]),
+        run_id=row["run_id"],
+        keys=row["keys"],
     )
 
 
@@ -236,17 +283,21 @@ def append_rows(lake: Lake, table: str, rows: pa.Table) -> None:
     are new: null in its rows."""
     where = lake.prepare(table)
     write_deltalake(where, rows, mode="append", schema_mode="merge", configuration=RETENTION)
-    written = DeltaTable(where)
-    if len(written.file_uris()) > _FILES:
-        with suppress(CommitFailedError):  # another process is just doing so
-            written.optimize.compact()
+    with suppress(CommitFailedError):  # another process is just doing so
+        fold(lake, table, at_most=_FILES)
 
 
 def read_rows(lake: Lake, table: str, where: Any, at: int | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a log that meet a condition, as it was at a version, or is now, with all or some columns; none: it is not there yet."""
+    found = read_table(lake, table, where, at, columns)
+    rows: list[dict[str, Any]] = [] if found is None else found.to_pylist()
+    return rows
+
+
+def read_table(lake: Lake, table: str, where: Any, at: int | None = None, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """The same as a table; None: the log is not there yet."""
     try:
         dataset = lake.dataset(table) if at is None else dataset_of(lake.open_version(table, at))
     except TableNotFoundError:
-        return []
-    rows: list[dict[str, Any]] = rows_where(dataset, where, columns).to_pylist()
-    return rows
+        return None
+    return rows_where(dataset, where, columns)

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -27,6 +28,7 @@ from penstock.offline.delta_files import added, now_ms
 from penstock.offline.lake import Lake, feature_table
 
 _SORTED_WITHIN = ("event_time", "created_time")
+_FOLDED_BYTES = (250_000, 16_000_000)  # small and middling files are smaller than this; a large one is left as it is
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,36 @@ def _folded(
 def _ends(column: pa.ChunkedArray) -> tuple[Any, Any]:
     ends = pc.min_max(column)
     return ends["min"].as_py(), ends["max"].as_py()
+
+
+def fold(lake: Lake, table: str, *, at_most: int) -> None:
+    """Fold files of a table without partitions, of one size: where there are more than `at_most` small ones they become one, else the
+    same of middling ones. So a row is written anew a few times in all, however long the table grows, and what is replaced, and stays on
+    disk for as long as old versions do, is a few times the table.
+
+    Raises:
+        CommitFailedError: another process has folded some of them meanwhile; nothing was changed.
+    """
+    opened = lake.open(table)
+    listed = pa.table(opened.get_add_actions(flatten=True)).select(["path", "size_bytes"]).to_pylist()
+    for bound in _FOLDED_BYTES:
+        parts = [part for part in listed if part["size_bytes"] < bound]
+        if len(parts) > at_most:
+            break
+    else:
+        return
+    files, root = FileSystem.from_uri(lake.location(table))
+    paths = [unquote(part["path"]) for part in parts]
+    rows = ds.dataset([f"{root}/{path}" for path in paths], pa.schema(opened.schema().to_arrow()), filesystem=files).to_table()
+    name = f"part-{uuid4()}.zstd.parquet"
+    pq.write_table(rows, f"{root}/{name}", filesystem=files, compression="zstd")
+    try:
+        add = added(files, f"{root}/{name}", name, rows.num_rows, {}, {}, data_change=False)
+        gone = [RemoveAction(path, False, now_ms(), part["size_bytes"], {}) for path, part in zip(paths, parts, strict=True)]
+        opened.create_write_transaction([add, *gone], "append", opened.schema(), [])
+    except BaseException:
+        files.delete_file(f"{root}/{name}")
+        raise
 
 
 def vacuum(lake: Lake, table: str, *, pinned: Collection[int], dry_run: bool) -> list[str]:

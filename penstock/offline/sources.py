@@ -26,7 +26,7 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SourceError
 from penstock.offline.lake import Lake, dataset_of, raw_table
-from penstock.offline.logs import AttemptEntry, attempts
+from penstock.offline.logs import AttemptEntry, last_attempts
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -73,7 +73,7 @@ def versions(lake: Lake, view: FeatureView) -> dict[str, int]:
 
 def how_far(lake: Lake, view: FeatureView, now: datetime) -> dict[str, HowFar]:
     """Source name → how far it is in, of all sources of a view."""
-    return {s.name: attempts(lake, raw_table(s)) if s.table is None else newest_available(lake, s, now) for s in view.sources}
+    return {s.name: last_attempts(lake, raw_table(s)) if s.table is None else newest_available(lake, s, now) for s in view.sources}
 
 
 def newest_available(lake: Lake, source: Source, now: datetime) -> datetime:

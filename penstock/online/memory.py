@@ -7,7 +7,7 @@ import msgspec
 
 from penstock.contract.view_parts import Consistency
 from penstock.errors import StoreError, StoreUnavailable
-from penstock.online.ledger import Intent, Publication, view_version_of
+from penstock.online.ledger import Intent, Publication, complete_until_us, view_version_of
 from penstock.online.store import Held, Slot, Write, require_storable
 from penstock.registry.marks import Mark, joined
 from penstock.registry.serving_state import ServicePointers
@@ -70,6 +70,13 @@ class MemoryStore:
     async def publications(self, view: str, version: int) -> list[Publication]:
         self._reach()
         return [row for _, row in sorted(self._ledger.get((view, version), {}).items())]
+
+    async def watermarks(self, view: str, version: int) -> dict[int, int]:
+        of_fill: dict[int, list[Publication]] = {}
+        for row in await self.publications(view, version):
+            of_fill.setdefault(row.generation, []).append(row)
+        reached = {generation: complete_until_us(rows) for generation, rows in of_fill.items()}
+        return {generation: until for generation, until in reached.items() if until is not None}
 
     async def put_mark(self, mark: Mark) -> None:
         self._reach()

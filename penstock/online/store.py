@@ -94,6 +94,10 @@ class OnlineStore(Protocol):
     async def publications(self, view: str, version: int) -> list[Publication]:
         """All ledger rows of a view version, by (generation, partition, attempt)."""
 
+    async def watermarks(self, view: str, version: int) -> dict[int, int]:
+        """Generation → up to which event time the fill is complete, in microseconds, as `ledger.complete_until_us` tells of its rows; of a
+        view version that was published so far."""
+
     async def put_mark(self, mark: Mark) -> None:
         """Keep an invalidation mark, or what was not known of it: of each of its times the earliest stands."""
 

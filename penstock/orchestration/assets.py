@@ -10,7 +10,7 @@ from penstock.contract.source import Source
 from penstock.contract.view import FeatureView
 from penstock.offline.ingest import Fetch
 from penstock.offline.lake import feature_table, raw_table
-from penstock.offline.logs import AttemptEntry, attempts, newest
+from penstock.offline.logs import AttemptEntry, last_attempts, newest
 from penstock.offline.profiles import remarks_of
 from penstock.offline.sources import table_name
 from penstock.offline.watermark import DAY
@@ -129,7 +129,7 @@ def contract_check(store: Store, view: FeatureView, partitions: dg.PartitionsDef
     )
     def contract(context: dg.AssetCheckExecutionContext) -> Any:
         days = days_of(context)
-        judged = newest(attempts(store.lake, feature_table(view)))
+        judged = newest(last_attempts(store.lake, feature_table(view)))
         results = {day.isoformat(): _verdict(judged[day]) for day in days if day in judged}
         yield from evaluations(context.instance, feature_key(view), "contract", results)
         yield dg.Output(None)  # ends the step without a result that has no partition

@@ -15,7 +15,7 @@ import dagster as dg
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
 from penstock.offline.lake import feature_table
-from penstock.offline.logs import attempts
+from penstock.offline.logs import last_attempts
 from penstock.offline.sources import how_far
 from penstock.orchestration.assets import feature_key, online_key
 from penstock.orchestration.skew import LOG_KEY, severity_of
@@ -40,7 +40,7 @@ def judge_freshness(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
 
 def judge_code_version(store: Store, view: FeatureView) -> dg.AssetCheckEvaluation:
     """Whether every committed day of a view was computed by the code that is defined now."""
-    days = computed_by_other_code(view, attempts(store.lake, feature_table(view)))
+    days = computed_by_other_code(view, last_attempts(store.lake, feature_table(view)))
     metadata: dict[str, Any] = {"days_by_other_code": len(days)}
     if days:
         metadata |= {"first": days[0].isoformat(), "last": days[-1].isoformat(), "what_to_do": "materialize these days"}
@@ -86,7 +86,7 @@ def _stages(store: Store, view: FeatureView) -> dict[str, Any]:
         inputs = how_far(store.lake, view, now)
     except SourceError as error:
         return {"stages": f"cannot be told: {error.message}"}
-    found = stages(view, inputs, attempts(store.lake, feature_table(view)), store.ledger(view), None, now)
+    found = stages(view, inputs, last_attempts(store.lake, feature_table(view)), store.ledger(view), None, now)
     shown = {stage.name: f"{stage.lag} of {stage.budget}" if stage.budget else str(stage.lag) for stage in found if stage.lag is not None}
     return {**shown, "delay": str(view.delay), "over_budget": ", ".join(over_budget(found)) or "none"}
 

@@ -23,7 +23,7 @@ from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
 from penstock.offline.changes import Change, anything, changes, note_changes
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import AttemptEntry, attempts, newest, passed
+from penstock.offline.logs import AttemptEntry, last_attempts, newest, passed
 from penstock.offline.sources import table_name, version
 from penstock.offline.watermark import DAY, start_of
 
@@ -83,14 +83,18 @@ def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon
         now: the Clock's now.
         horizon: how far before now partitions are repaired without being asked.
     """
-    computed = {view: newest(attempts(lake, feature_table(view))) for view in views}
+    computed = {view: newest(last_attempts(lake, feature_table(view))) for view in views}
     unread: dict[str, str] = {}
     of_source: dict[str, list[Change]] = {}
     newest_version: dict[str, int] = {}
     for source in {source.name: source for view in views for source in view.sources}.values():
+        table = table_name(source)
+        read = [entry.inputs[table] for days in computed.values() for entry in days.values() if table in entry.inputs]
+        if not read:
+            continue
         try:
             newest_version[source.name] = version(lake, source)
-            of_source[source.name] = _changes_of(lake, source, computed.values(), newest_version[source.name])
+            of_source[source.name] = _changes_of(lake, source, read, newest_version[source.name])
         except SourceError as error:
             unread[source.name] = error.message
         except (DeltaError, pa.ArrowException, OSError) as error:  # one table that cannot be read holds up no other
@@ -120,12 +124,10 @@ def _rows(changed: Iterable[Change]) -> int:
     return -1 if min(rows) < 0 else sum(rows)
 
 
-def _changes_of(lake: Lake, source: Source, computed: Iterable[Mapping[date, AttemptEntry]], newest_version: int) -> list[Change]:
-    """What its commits changed since the oldest version that some partition was computed from."""
-    table = table_name(source)
-    read = [entry.inputs[table] for days in computed for entry in days.values() if table in entry.inputs]
+def _changes_of(lake: Lake, source: Source, read: Iterable[int], newest_version: int) -> list[Change]:
+    """What its commits changed since the oldest version, of those that partitions were computed from."""
     if not _has_commits(source):
-        return [anything(source, newest_version)] if read else []
+        return [anything(source, newest_version)]
     since = min((at for at in read if at <= newest_version), default=newest_version)
     note_changes(lake, source, since)
     return changes(lake, source, since)

@@ -12,7 +12,7 @@ from penstock.contract.service import FeatureService
 from penstock.contract.view import FeatureView
 from penstock.errors import PenstockError
 from penstock.offline.lake import Lake, feature_table
-from penstock.offline.logs import attempts, newest, passed
+from penstock.offline.logs import last_attempts, newest, passed
 from penstock.quality.findings import SAME
 from penstock.quality.replay import replay
 from penstock.sdk import FeatureClient
@@ -67,7 +67,7 @@ def _entity(lake: Lake, service: FeatureService, now: datetime) -> dict[str, Any
 
 def _newest_key(lake: Lake, view: FeatureView) -> dict[str, Any]:
     names = list(view.entity.join_keys)
-    done = newest(attempts(lake, feature_table(view)), passed)
+    done = newest(last_attempts(lake, feature_table(view)), passed)
     days = [day for day, entry in done.items() if entry.rows]
     if names and days:
         try:

@@ -1,17 +1,18 @@
 """What the lake says of what was served: the rule of time by what the ledger says was readable, and a name for what differs."""
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.exceptions import TableNotFoundError
 
-from penstock.as_of import Attempt, History, Readable, Row, as_of, readable_at
+from penstock.as_of import Attempt, History, Readable, Row, as_of
 from penstock.clock import from_micros, to_micros
 from penstock.errors import PenstockError, ReplayError
 from penstock.offline.arrow import arrow_type
@@ -72,7 +73,12 @@ class Records:
     entry: ViewEntry
     history: History
     published: Sequence[datetime]
-    _readable: dict[tuple[Any, int], datetime | None] = field(default_factory=dict, compare=False)
+    _attempts: dict[tuple[date, int], Attempt] = field(init=False, compare=False, repr=False)
+    _readable: dict[date, tuple[list[int], list[datetime]]] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_attempts", {(one.partition, one.attempt): one for one in self.history.attempts})
+        object.__setattr__(self, "_readable", _earliest_of_later(self.history.ledger))
 
     @classmethod
     def of(cls, lake: Lake, entry: ViewEntry, generation: int) -> Self:
@@ -89,20 +95,48 @@ class Records:
         return cls(entry, history, sorted(obeyed.union(row.readable_at for row in history.ledger)))
 
     def readable_at(self, row: Row) -> datetime | None:
-        """When a row became readable; None: it has not."""
-        address = (row.partition, row.attempt)
-        if address not in self._readable:
-            self._readable[address] = readable_at(row, self.history)
-        return self._readable[address]
+        """When a row became readable; None: it has not. As `penstock.as_of.readable_at` says it, for many rows."""
+        published, earliest = self._readable.get(row.partition, ([], []))
+        place = bisect_left(published, row.attempt)
+        return earliest[place] if place < len(earliest) else None
+
+    def committed(self, rows: Iterable[Row]) -> History:
+        """The attempts of some rows, of those that were committed."""
+        found = {(row.partition, row.attempt) for row in rows}
+        return History(tuple(self._attempts[one] for one in found if one in self._attempts))
+
+    def moments(self) -> list[datetime]:
+        """When what is to be thought of a value that is served on and on may change: at a publication, once a cache may no longer hold
+        what was before it, and once every gateway has read a mark."""
+        caches = timedelta(microseconds=self.entry.freshness.read_us)
+        read = [mark.marked_at + _SEEN_WITHIN for mark in self.history.marks]
+        return sorted({*self.published, *(at + caches for at in self.published), *read})
 
 
-def rows_of(lake: Lake, entry: ViewEntry, join_keys: Sequence[tuple[str, str]], keys: set[tuple[Any, ...]]) -> dict[Any, list[Row]]:
-    """All rows of some keys, newest event time first."""
+def _earliest_of_later(ledger: Iterable[Readable]) -> dict[date, tuple[list[int], list[datetime]]]:
+    """Partition → its attempts in the ledger, in order, and of each when it or a later one became readable first."""
+    of_partition: dict[date, list[Readable]] = {}
+    for row in ledger:
+        of_partition.setdefault(row.partition, []).append(row)
+    found = {}
+    for partition, rows in of_partition.items():
+        rows.sort(key=lambda row: row.attempt, reverse=True)
+        earliest = list(accumulate((row.readable_at for row in rows), min))
+        found[partition] = [row.attempt for row in reversed(rows)], earliest[::-1]
+    return found
+
+
+def rows_of(
+    lake: Lake, entry: ViewEntry, join_keys: Sequence[tuple[str, str]], keys: set[tuple[Any, ...]], since: datetime | None = None
+) -> dict[Any, list[Row]]:
+    """All rows of some keys, newest event time first; with `since`, those with event times from it on."""
     names = [name for name, _ in join_keys]
     wanted = None
     for place, (name, dtype) in enumerate(join_keys):
         one = pc.field(name).isin(pa.array(sorted({key[place] for key in keys}), arrow_type(dtype)))
         wanted = one if wanted is None else wanted & one
+    if since is not None:  # by the day too, which leaves files unopened
+        wanted = wanted & (pc.field("event_date") >= since.astimezone(UTC).date()) & (pc.field("event_time") >= pa.scalar(since))
     columns = [*names, "event_time", "available_time", "created_time", "attempt", "event_date", "row_digest", "retracted"]
     features = [feature.name for feature in entry.features]
     try:
@@ -129,14 +163,13 @@ def rows_of(lake: Lake, entry: ViewEntry, join_keys: Sequence[tuple[str, str]], 
 
 
 class Judge:
-    """The rule of time at one moment for one fill of a view version."""
+    """The rule of time at one moment for one fill of a view version, with the ttl it was served by then: no new version is needed to
+    give it another."""
 
-    def __init__(self, records: Records, now: datetime) -> None:
+    def __init__(self, records: Records, now: datetime, ttl_us: int | None) -> None:
         self._records, self._now = records, now
         entry, published = records.entry, records.published
-        self._ttl = None if entry.ttl_us is None else timedelta(microseconds=entry.ttl_us)
-        # What a publication writes is readable before its ledger row is; the last one may not have written it yet.
-        self._later = [*published[bisect_right(published, now) :], _COMMITTED]
+        self._ttl = None if ttl_us is None else timedelta(microseconds=ttl_us)
         oldest = now - timedelta(microseconds=entry.freshness.read_us)
         recent = published[bisect_right(published, oldest) : bisect_right(published, now)]
         self._earlier = [oldest, *recent] if entry.freshness.read_us else []
@@ -149,9 +182,7 @@ class Judge:
             last = known[min(2 * taken + _AT_ONCE, len(known)) - 1].event_time
             taken = sum(row.event_time >= last for row in known)
             some = known[:taken]
-            attempts_of = {(row.partition, row.attempt) for row in some}
-            history = History(tuple(a for a in self._records.history.attempts if (a.partition, a.attempt) in attempts_of))
-            found = as_of(some, self._now, ttl=None, mode="event", history=history)
+            found = as_of(some, self._now, ttl=None, mode="event", history=self._records.committed(some))
             if found is not None:
                 return found
         return None
@@ -172,19 +203,26 @@ class Judge:
                     return Finding.EQUAL
                 if any(self.expected(rows, at) is None for at in self._earlier):
                     return Finding.CACHED
-                return Finding.EARLY if any(self.expected(rows, at) is None for at in self._later) else Finding.MISSING
+                return Finding.EARLY if any(self.expected(rows, at) is None for at in self._later(rows)) else Finding.MISSING
             return Finding.FAILED
         if expected is not None and held[2] in self._checksums(expected):
             within = self.within_ttl(expected)
             return Finding.EQUAL if within == (outcome is not Outcome.EXPIRED) else Finding.VALUE
         if not any(held[2] in self._checksums(row) for row in rows if (to_micros(row.event_time), row.attempt) == held[:2]):
             return Finding.VALUE if rows else Finding.EXTRA
-        for times, finding in ((self._earlier, Finding.CACHED), (self._later, Finding.EARLY)):
+        for times, finding in ((self._earlier, Finding.CACHED), (self._later(rows), Finding.EARLY)):
             for at in times:
                 other = self.expected(rows, at)
                 if other is not None and held[2] in self._checksums(other):
                     return finding
         return Finding.STALE if expected is not None else Finding.EXTRA
+
+    def _later(self, rows: Iterable[Row]) -> list[datetime]:
+        """When what is online of a key changed after now. What a publication writes is readable before its ledger row is, and the last
+        one may not have written its row yet."""
+        times = [self._records.readable_at(row) for row in rows]
+        times += [at for mark in self._records.history.marks for at in (mark.excluded_at, mark.restored_at)]
+        return [*sorted({at for at in times if at is not None and at > self._now}), _COMMITTED]
 
     def _is_readable(self, row: Row, at: datetime) -> bool:
         if any(mark.excludes(at) and mark.covers(row) for mark in self._records.history.marks):

@@ -9,8 +9,8 @@ of a cache for as long as the view allows) is told by the judge, and counted apa
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake.exceptions import TableNotFoundError
 
-from penstock.clock import from_micros
+from penstock.as_of import Row
+from penstock.clock import from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.errors import InvalidEntity
 from penstock.offline.arrow import arrow_type
 from penstock.offline.lake import Lake, feature_table, rows_where
+from penstock.offline.registry_log import snapshots
 from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.online.codec import decode_key
 from penstock.point_in_time.joined import Resources, join
@@ -37,12 +39,15 @@ from penstock.registry.snapshot import view_entry
 from penstock.serving.judgement import Outcome
 
 JUDGED = 5_000
-"""Of the rows that differ in one window of one view, how many are named one by one; the others are taken to be as these are."""
+"""Of what differs in one window of one view, how many cases are named one by one; rows of the others are taken to be as these are, but
+never to be altered: that has to be seen."""
 
 _EXAMPLES = 10
+_NEVER = 2**62  # a ttl that no age exceeds
 _ROW = "__row"
 _LAKE = "lake"
 _COMPARED = {Outcome.FRESH, Outcome.LATE, Outcome.ABSENT, Outcome.EXPIRED, Outcome.INVALIDATED}
+_ALTERED = (Finding.VALUE, Finding.TYPE)
 _AS_THEY_ARE = {Outcome.CORRUPT: Finding.VALUE, Outcome.FUTURE: Finding.VALUE, Outcome.UNKNOWN_SCHEMA: Finding.TYPE}
 
 
@@ -82,7 +87,7 @@ class ViewReplay:
         differing: feature → rows whose served value is another than the lake's, where that is not one of `findings.SAME`.
         compared: feature → rows with the feature.
         attempts: attempt → how many rows were served of it, and how many of these hold what the lake does not have.
-        judged: how many of the rows that differ were named one by one.
+        unjudged: how many of the rows that differ were not looked at one by one.
         examples: some of the rows that differ.
         served: feature → what the values that were served are like; empty: it was not asked for.
     """
@@ -96,7 +101,7 @@ class ViewReplay:
     findings: Mapping[Finding, int]
     differing: Mapping[str, int]
     compared: Mapping[str, int]
-    judged: int
+    unjudged: int
     attempts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     examples: Sequence[Example] = field(default=())
     served: Mapping[str, ColumnStatistics] = field(default_factory=dict)
@@ -122,11 +127,32 @@ def replay_log(
     version = lake.version(feature_table(view))
     if not logged.num_rows or version is None:
         return []
+    ttls = _ttls(lake, view, logged["snapshot"])
     found = []
     for generation in sorted(pc.unique(logged["generation"]).to_pylist()):
-        mine = logged.filter(pc.equal(logged["generation"], generation))
-        found.append(_Fill(lake, view, generation, version, mine, resources).replayed(statistics=statistics))
+        mine = pc.equal(logged["generation"], generation)
+        fill = _Fill(
+            lake, view, generation, version, logged.filter(mine), ttls[mine.combine_chunks().to_numpy(zero_copy_only=False)], resources
+        )
+        found.append(fill.replayed(statistics=statistics))
     return found
+
+
+def _ttls(lake: Lake, view: FeatureView, served_under: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """The ttl in microseconds that each row was served by: that of the definitions it was served under, where the lake has these."""
+    known = {one.fingerprint: one.snapshot for one in snapshots(lake)}
+    under = served_under.combine_chunks().dictionary_encode()
+    mine = _micros(view_entry(view).ttl_us)
+    of_each = []
+    for fingerprint in under.dictionary.to_pylist():
+        views = known[fingerprint].views if fingerprint in known else []
+        of_each.append(next((_micros(one.ttl_us) for one in views if (one.name, one.version) == (view.name, view.version)), mine))
+    places: npt.NDArray[np.int64] = under.indices.to_numpy()
+    return np.array(of_each, np.int64)[places]
+
+
+def _micros(ttl_us: int | None) -> int:
+    return _NEVER if ttl_us is None else ttl_us
 
 
 def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, service: str) -> pa.Table:
@@ -134,6 +160,7 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, ser
         "at",
         "request_id",
         "row",
+        "snapshot",
         "name",
         "generation",
         "key",
@@ -157,8 +184,17 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, ser
 class _Fill:
     """One fill of a view version: n logged rows, all columns of n."""
 
-    def __init__(self, lake: Lake, view: FeatureView, generation: int, version: int, logged: pa.Table, resources: Resources) -> None:
-        self._lake, self._view, self._generation, self._logged = lake, view, generation, logged
+    def __init__(
+        self,
+        lake: Lake,
+        view: FeatureView,
+        generation: int,
+        version: int,
+        logged: pa.Table,
+        ttls: npt.NDArray[np.int64],
+        resources: Resources,
+    ) -> None:
+        self._lake, self._view, self._generation, self._logged, self._ttls = lake, view, generation, logged, ttls
         self._records = Records.of(lake, view_entry(view), generation)
         self._keys = list(view.entity.join_keys.items())
         self._joined = self._join(version, resources)
@@ -174,8 +210,9 @@ class _Fill:
             for place, (name, dtype) in enumerate(self._keys)
         }
         spine = pa.table({**columns, "event_time": self._logged["at"], _ROW: np.arange(self._logged.num_rows)})
+        longest = int(self._ttls.max())
         of_view = ViewJoin(
-            view=view,
+            view=replace(view, ttl=None if longest == _NEVER else timedelta(microseconds=longest)),
             features=tuple(view.feature_names),
             mode="observed",
             history=self._records.history,
@@ -185,7 +222,19 @@ class _Fill:
             with_times=True,
         )
         joined = join(self._lake, TableRows(spine), [of_view], resources).to_arrow()
-        return joined.take(pc.sort_indices(joined[_ROW]))
+        return self._without_expired(joined.take(pc.sort_indices(joined[_ROW])))
+
+    def _without_expired(self, joined: pa.Table) -> pa.Table:
+        """Without what was too old already by the ttl a row was served by, where that was shorter than others'."""
+        if self._ttls.min() == self._ttls.max():
+            return joined
+        age = pc.subtract(self._logged["at"].cast(pa.int64()), joined[f"{_LAKE}__event_time"].cast(pa.int64()))
+        is_usable = pc.less_equal(age, pa.array(self._ttls)).combine_chunks()
+        of_lake = [name for name in joined.column_names if name.startswith(f"{_LAKE}__")]
+        for name in of_lake:
+            column = joined[name]
+            joined = joined.set_column(joined.column_names.index(name), name, pc.if_else(is_usable, column, pa.scalar(None, column.type)))
+        return joined
 
     def replayed(self, *, statistics: bool) -> ViewReplay:
         n = self._logged.num_rows
@@ -196,7 +245,7 @@ class _Fill:
         elsewhere = differ(self._logged["event_time"], self._joined[f"{_LAKE}__event_time"]) & (outcomes != str(Outcome.EXPIRED))
         any_differs = np.logical_or.reduce([*differing.values(), elsewhere])
         suspects = np.flatnonzero(comparable & (any_differs | wrong_type))
-        findings, benign, altered, examples = self._judge(suspects, differing, wrong_type)
+        findings, benign, altered, unjudged, examples = self._judge(suspects, differing, wrong_type)
         for outcome, finding in _AS_THEY_ARE.items():
             found = np.flatnonzero(outcomes == str(outcome))
             findings[finding] += len(found)
@@ -214,8 +263,8 @@ class _Fill:
             findings={finding: count for finding, count in findings.items() if count},
             differing={name: int(((mask & bad) | (odd & has[name])).sum()) for name, mask in differing.items()},
             compared={name: int((mask & (comparable | odd)).sum()) for name, mask in has.items()},
-            judged=min(len(suspects), JUDGED),
-            attempts=self._by_attempt(altered),
+            unjudged=int(unjudged.sum()),
+            attempts=self._by_attempt(altered, unjudged),
             examples=tuple(examples[:_EXAMPLES]),
             served=served,
         )
@@ -255,37 +304,84 @@ class _Fill:
 
     def _judge(
         self, suspects: npt.NDArray[Any], differing: Mapping[str, Mask], wrong_type: Mask
-    ) -> tuple[Counter[Finding], Mask, Mask, list[Example]]:
-        """What the rows that differ are, which of them are right all the same, which hold what the lake does not have, and some that
-        are not right."""
-        benign, altered = np.zeros((2, self._logged.num_rows), np.bool_)
+    ) -> tuple[Counter[Finding], Mask, Mask, Mask, list[Example]]:
+        """What the rows that differ are, which of them are right all the same, which hold what the lake does not have, which were not
+        looked at, and some that are not right."""
+        benign, altered, unjudged = np.zeros((3, self._logged.num_rows), np.bool_)
         if not len(suspects):
-            return Counter(), benign, altered, []
-        chosen = suspects if len(suspects) <= JUDGED else np.random.default_rng(len(suspects)).choice(suspects, JUDGED, replace=False)
-        rows = rows_of(self._lake, self._records.entry, self._keys, {self._of_key[self._key_of[place]] for place in chosen})
+            return Counter(), benign, altered, unjudged, []
+        case_of = self._cases(suspects, wrong_type)
+        firsts = suspects[np.unique(case_of, return_index=True)[1]]  # by number of the case
+        chosen = np.arange(len(firsts))
+        if len(firsts) > JUDGED:
+            chosen = np.sort(np.random.default_rng(len(firsts)).choice(len(firsts), JUDGED, replace=False))
+        rows = self._rows_of(firsts[chosen])
         named: Counter[Finding] = Counter()
         examples: list[Example] = []
-        for place in chosen.tolist():
+        how_many = np.bincount(case_of)
+        is_benign, is_altered, is_judged = np.zeros((3, len(firsts)), np.bool_)
+        is_judged[chosen] = True
+        for case in chosen.tolist():
+            place = int(firsts[case])
             finding = Finding.TYPE if wrong_type[place] else self._finding(place, rows)
-            named[finding] += 1
-            benign[place], altered[place] = finding in SAME, finding in (Finding.VALUE, Finding.TYPE)
+            named[finding] += int(how_many[case])
+            is_benign[case], is_altered[case] = finding in SAME, finding in _ALTERED
             if finding not in SAME and len(examples) < _EXAMPLES:
                 examples.append(self._example(place, finding, differing))
-        if len(chosen) < len(suspects):
-            named = Counter({finding: round(count * len(suspects) / len(chosen)) for finding, count in named.items()})
-            others = np.setdiff1d(suspects, chosen)
-            share = sum(named[finding] for finding in SAME) / max(1, sum(named.values()))
-            benign[others[: round(share * len(others))]] = True
-        return named, benign, altered, examples
+        benign[suspects], altered[suspects], unjudged[suspects] = is_benign[case_of], is_altered[case_of], ~is_judged[case_of]
+        others = np.flatnonzero(unjudged)
+        if len(others):
+            like = Counter({finding: count for finding, count in named.items() if finding not in _ALTERED}) or Counter({Finding.STALE: 1})
+            shares = {finding: count / like.total() for finding, count in like.items()}
+            benign[others[: round(sum(shares.get(finding, 0) for finding in SAME) * len(others))]] = True
+            named += Counter({finding: round(share * len(others)) for finding, share in shares.items()})
+        return named, benign, altered, unjudged, examples
 
-    def _by_attempt(self, altered: Mask) -> dict[int, tuple[int, int]]:
-        found = self._logged.select(["attempt"]).append_column("altered", pa.array(altered)).drop_null()
+    def _cases(self, suspects: npt.NDArray[Any], wrong_type: Mask) -> npt.NDArray[np.int64]:
+        """The number of each suspect's case: those of one are of the same key, found the same, and are expected the same, between two
+        moments at which what is to be thought of it may change. So one stands for all."""
+        moments = np.array([to_micros(at) for at in self._records.moments()], np.int64)
+        at = self._logged["at"].cast(pa.int64()).to_numpy()
+        columns = {
+            **{name: self._logged[name] for name in ("outcome", "event_time", "attempt", "checksum")},
+            "known_at": self._joined[f"{_LAKE}__known_at"],
+            "expected": self._joined[f"{_LAKE}__event_time"],
+            "key": pa.array(self._key_of),
+            "ttl": pa.array(self._ttls),
+            "type": pa.array(wrong_type),
+            "moment": pa.array(np.searchsorted(moments, at, side="right")),
+        }
+        of = pa.table(columns).take(pa.array(suspects))
+        cases = of.append_column("place", pa.array(np.arange(len(suspects)))).group_by(list(columns), use_threads=False)
+        grouped = cases.aggregate([("place", "list")])["place_list"].combine_chunks()
+        number = np.empty(len(suspects), np.int64)
+        number[grouped.flatten().to_numpy()] = np.repeat(np.arange(len(grouped)), grouped.value_lengths().to_numpy())
+        return number
+
+    def _rows_of(self, places: npt.NDArray[Any]) -> dict[Any, list[Row]]:
+        """The rows that decide what these are: of keys of which something was found and is expected, from the older of both on; of the
+        others all, for it counts whether there was anything at all."""
+        served, expected = (self._logged["event_time"], self._joined[f"{_LAKE}__event_time"])
+        since: dict[tuple[Any, ...], datetime | None] = {}
+        for place in places.tolist():
+            key, held, due = self._of_key[self._key_of[place]], served[place].as_py(), expected[place].as_py()
+            oldest = None if held is None or due is None else min(held, due)
+            known = since.get(key, oldest)
+            since[key] = None if oldest is None or known is None else min(oldest, known)
+        bounded = {key: at for key, at in since.items() if at is not None}
+        found = rows_of(self._lake, self._records.entry, self._keys, since.keys() - bounded.keys())
+        return {**found, **rows_of(self._lake, self._records.entry, self._keys, set(bounded), min(bounded.values(), default=None))}
+
+    def _by_attempt(self, altered: Mask, unjudged: Mask) -> dict[int, tuple[int, int]]:
+        """Attempt → rows served of it that were looked at, and how many of them hold what the lake does not have."""
+        found = self._logged.select(["attempt"]).append_column("altered", pa.array(altered)).filter(pa.array(~unjudged)).drop_null()
         counts = found.group_by("attempt").aggregate([("altered", "count"), ("altered", "sum")])
         return {row["attempt"]: (row["altered_count"], row["altered_sum"]) for row in counts.to_pylist()}
 
     def _finding(self, place: int, rows: Mapping[Any, Sequence[Any]]) -> Finding:
         of_key = rows.get(self._of_key[self._key_of[place]], ())
-        judge = Judge(self._records, self._logged["at"][place].as_py())
+        ttl_us = int(self._ttls[place])
+        judge = Judge(self._records, self._logged["at"][place].as_py(), None if ttl_us == _NEVER else ttl_us)
         return judge.finding(of_key, self._outcomes[place], self._held(place), judge.expected(of_key))
 
     def _held(self, place: int) -> tuple[int, int, int] | None:

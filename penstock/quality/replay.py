@@ -111,7 +111,7 @@ def _replay_view(lake: Lake, snapshot: Snapshot, token: Token, view: TokenView) 
         ) from None
     asked = {key for key in keys if key is not None}
     rows = rows_of(lake, entry, join_keys, asked)
-    judge = Judge(Records.of(lake, entry, view.generation), from_micros(token.now_us))
+    judge = Judge(Records.of(lake, entry, view.generation), from_micros(token.now_us), entry.ttl_us)
     found = []
     for n, (key, letter, held) in enumerate(zip(keys, view.outcomes, held_rows(view), strict=True)):
         outcome = Outcome(letter)

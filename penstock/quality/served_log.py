@@ -27,7 +27,8 @@ SERVED = "log/served"
 """One row per request, row of its answer and view, for entities within the sample."""
 
 COUNTS = "log/served_counts"
-"""One row per gateway process and second with requests: how many rows were answered, sampled and dropped."""
+"""One row per gateway process and second with requests, or quarter of an hour without: how many rows were answered, sampled and dropped;
+and one of no length when it ends."""
 
 _FILES = 32  # small files of a day, before they are folded into one
 _AT_ONCE_BYTES = 32_000_000

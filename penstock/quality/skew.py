@@ -11,11 +11,13 @@
 
 A share is of rows, and critical only from five rows on: one row of a hundred is no rate. Where no limit is met, it takes 459 different
 rows of the table to say `passed`: with fewer, a fault on one row in a hundred stays unseen more than once in a hundred times
-(n = ln 0.01 / ln 0.99), which is `insufficient_data` and never passed.
+(n = ln 0.01 / ln 0.99), which is `insufficient_data` and never passed. `log` warns as well where a gateway process has fallen silent
+without having ended: its rows lack, and nobody knows how many.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from penstock.contract.skew import BUDGETS, Budget
@@ -33,6 +35,8 @@ ENOUGH = 459
 
 A_RATE = 5
 """Rows from which on a share of them can be critical."""
+
+_NAMED = 3  # gateway processes, in a sentence
 
 
 class Level(StrEnum):
@@ -52,10 +56,13 @@ class Completeness:
     Args:
         sampled: rows of answers within the log's sample, as gateways counted them.
         lacking: how many of these are not in the log: dropped by a gateway, or lost since.
+        silent: gateway processes that have not ended and of which the log has nothing up to the stretch's end, with the time up to
+            which it has.
     """
 
     sampled: int
     lacking: int
+    silent: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,9 @@ def skew_checks(seen: ViewReplay, logged: Completeness, budgets: Mapping[str, Bu
         budgets: check → its limits.
     """
     found = [_judged(name, what, count(seen), seen, budgets[name]) for name, (what, count) in _COUNTS.items()]
+    if seen.unjudged and found[0].level is Level.PASSED:
+        few = f"{found[0].said}, and {seen.unjudged:,} that differ were not looked at one by one: too many do"
+        found[0] = replace(found[0], level=Level.INSUFFICIENT_DATA, said=few)
     found.insert(3, _values(seen, budgets["values"]))
     return [*found, _log(seen.view, logged, budgets["log"])]
 
@@ -122,7 +132,13 @@ def _judged(name: str, what: str, bad: int, seen: ViewReplay, budget: Budget) ->
 
 def _log(view: str, logged: Completeness, budget: Budget) -> SkewCheck:
     said = f"{view}: {logged.lacking:,} of {logged.sampled:,} rows of all views that were to be logged are not in the log"
-    return _level("log", logged.lacking, logged.sampled, said, ENOUGH if logged.sampled else 0, budget)
+    found = _level("log", logged.lacking, logged.sampled, said, ENOUGH if logged.sampled else 0, budget)
+    if not logged.silent:
+        return found
+    some = ", ".join(f"{writer} since {heard:%Y-%m-%d %H:%M} UTC" for writer, heard in logged.silent[:_NAMED])
+    more = f" and {len(logged.silent) - _NAMED} more" if len(logged.silent) > _NAMED else ""
+    silent = f"{found.said}; of gateway processes that have not ended nothing was brought to the lake: {some}{more}"
+    return replace(found, level=Level.CRITICAL if found.level is Level.CRITICAL else Level.WARNING, said=silent)
 
 
 def _level(name: str, bad: int, rows: int, said: str, changes: int, budget: Budget) -> SkewCheck:

@@ -27,6 +27,7 @@ from penstock.quality.beside_training import training_check
 from penstock.quality.log_replay import Example, ViewReplay, replay_log
 from penstock.quality.served_log import COUNTS, SERVED, in_days, served_within
 from penstock.quality.skew import A_RATE, Completeness, Level, SkewCheck, skew_checks, worst
+from penstock.serving.feature_log import ALIVE
 
 SKEW = "log/skew"
 """One row per window and fill of a view."""
@@ -35,6 +36,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SETTLED = {HOUR: timedelta(minutes=5), DAY: timedelta(hours=1)}
 """How long after its end a window's log is all in the lake, corrections of the minutes before included."""
 
+_HEARD_OF = ALIVE + SETTLED[HOUR]  # what a living gateway told last is no older, even if the segment of it is still open
 _AT_MOST = {HOUR: 24, DAY: 7}  # windows back from now; older ones are in those of a day, or stay unjudged
 _TIME = pa.timestamp("us", tz="UTC")
 _SCHEMA = pa.schema(
@@ -129,29 +131,32 @@ def judged_windows(lake: Lake) -> list[Window]:
 def due_windows(judged: Sequence[Window], now: datetime) -> list[Window]:
     """The windows that have settled and were not judged yet, oldest first: since and until.
 
-    Those of an hour go on from the last that was judged, a day back at most; those of a day, a week back at most. Where none was judged
-    yet the newest is the first.
+    Those of an hour of the last day, those of a day of the last week; none before the first that was ever judged of its length. Where
+    none was judged yet the newest is the first.
 
     Args:
         judged: those that were.
         now: the Clock's now.
     """
-    found = []
-    for length in (HOUR, DAY):
-        last = _floor(now - SETTLED[length], length)
-        known = max((until for since, until in judged if until - since == length), default=last - length)
-        begin = max(known, last - _AT_MOST[length] * length)
-        found += [(begin + n * length, begin + (n + 1) * length) for n in range((last - begin) // length)]
+    found = [window for length in (HOUR, DAY) for window in _lacking(judged, now, length)]
     return sorted(found, key=lambda window: (window[1], window[0]))
 
 
-def on_time(judged: Iterable[Window], now: datetime) -> Level:
-    """Whether hours are judged at all: a warning where the newest is an hour later than it should be, critical from two hours on."""
-    known = max((until for since, until in judged if until - since == HOUR), default=None)
-    behind = None if known is None else _floor(now - SETTLED[HOUR], HOUR) - known
-    if behind is None:
+def on_time(judged: Sequence[Window], now: datetime) -> Level:
+    """Whether hours are judged at all: a warning where the oldest that lacks is an hour late, critical from two hours on."""
+    if not any(until - since == HOUR for since, until in judged):
         return Level.INSUFFICIENT_DATA
+    settled = _floor(now - SETTLED[HOUR], HOUR)
+    behind = max((settled - since for since, _ in _lacking(judged, now, HOUR)), default=timedelta(0))
     return Level.CRITICAL if behind >= 3 * HOUR else Level.WARNING if behind >= 2 * HOUR else Level.PASSED
+
+
+def _lacking(judged: Iterable[Window], now: datetime, length: timedelta) -> list[Window]:
+    settled = _floor(now - SETTLED[length], length)
+    known = {since for since, until in judged if until - since == length}
+    first = min(known, default=settled - length)
+    back = [settled - n * length for n in range(_AT_MOST[length], 0, -1)]
+    return [(since, since + length) for since in back if since >= first and since not in known]
 
 
 def judge_window(
@@ -227,20 +232,30 @@ def newest_windows(entries: Iterable[SkewEntry]) -> list[SkewEntry]:
 
 
 def completeness(lake: Lake, since: datetime, until: datetime) -> Completeness:
-    """How much of what gateways counted as within the sample is in the log.
+    """How much of what gateways counted as within the sample is in the log, and of which gateways nothing more is.
 
-    A gateway counts by the second: of one that reaches over an end of the window nothing is expected.
+    A gateway counts by the second: of one that reaches over an end of the window nothing is expected. Of one that was heard of in the
+    window, or in the one before, and has not ended, something is expected up to the window's end: what nobody counted cannot be missed.
     """
+    before = since - (until - since)
     try:
         counts = lake.dataset(COUNTS).to_table(
-            columns=["sampled"],
-            filter=in_days(since, until) & (pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)),
+            columns=["writer", "from", "until", "sampled"],
+            filter=in_days(before, until) & (pc.field("until") > pa.scalar(before)) & (pc.field("from") < pa.scalar(until)),
         )
         rows = rows_where(lake.dataset(SERVED), served_within(since, until), ["request_id", "at", "row"])
     except TableNotFoundError:
         return Completeness(0, 0)
-    sampled = pc.sum(counts["sampled"]).as_py() or 0
-    return Completeness(sampled, max(0, sampled - rows.group_by(["request_id", "at", "row"]).aggregate([]).num_rows))
+    within = counts.filter((pc.field("from") >= pa.scalar(since)) & (pc.field("until") <= pa.scalar(until)))
+    sampled = pc.sum(within["sampled"]).as_py() or 0
+    lacking = max(0, sampled - rows.group_by(["request_id", "at", "row"]).aggregate([]).num_rows)
+    last = counts.group_by("writer").aggregate([("from", "max"), ("until", "max")]).to_pylist()
+    silent = [
+        (row["writer"], row["until_max"].astimezone(UTC))
+        for row in last
+        if row["from_max"] != row["until_max"] and row["until_max"] < until - _HEARD_OF  # a batch of no length is the writer's last
+    ]
+    return Completeness(sampled, lacking, tuple(sorted(silent)))
 
 
 def _entry(

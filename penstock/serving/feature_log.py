@@ -4,7 +4,9 @@
 
 A row is logged if the hash of its keys is within the sample: of an entity all rows or none, in every gateway. A segment
 is a file of frames, `length u32 | crc32 u32 | msgpack Batch`; a file still open is locked by its writer, so that one whose
-writer is gone can be told. What does not fit is dropped and counted, never waited for.
+writer is gone can be told. What does not fit is dropped and counted, never waited for; what could not be written is, too: its
+counts are told once something can be written again, so that a gap is seen as one. A writer that lives tells a batch at least every
+`ALIVE`, and one that ends says so: of one that does neither the log is late, or lost.
 """
 
 import asyncio
@@ -12,17 +14,19 @@ import fcntl
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import timedelta
+from io import FileIO
 from pathlib import Path
 from struct import Struct
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from penstock.clock import Clock, to_micros
+from penstock.clock import MICROSECOND, Clock, to_micros
 from penstock.config import FeatureLogSettings
 from penstock.serving.judgement import Served
 from penstock.serving.lookup import Answer
@@ -32,6 +36,11 @@ from penstock.serving.plan import ServicePlan
 logger = logging.getLogger(__name__)
 
 OPEN, CLOSED = ".open", ".segment"
+
+ALIVE = timedelta(minutes=15)
+"""How often a writer that has not ended tells a batch, be it of nothing."""
+
+_ALIVE_US, _HOUR_US = ALIVE // MICROSECOND, timedelta(hours=1) // MICROSECOND
 _FRAME = Struct(">II")
 
 
@@ -87,7 +96,7 @@ class LoggedRow(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """What was served in a stretch of time.
+    """What was served in a stretch of time. One of no length is its writer's last.
 
     Args:
         writer: the gateway process.
@@ -131,7 +140,9 @@ class FeatureLog:
         self._queue: list[tuple[str, str, ServicePlan, int, int, list[bytes | None], list[Served], list[bytes]]] = []
         self._requests = self._served = self._sampled = self._dropped = 0
         self._since_us = to_micros(clock.now())
-        self._segment: tuple[Path, IO[bytes], int] | None = None
+        self._told = (self._since_us, self._since_us)  # the stretch of the last batch; who has told nothing has nothing to end
+        self._unwritten: list[tuple[Batch, list[Any]]] = []
+        self._segment: tuple[Path, FileIO, int] | None = None
         self._writing = Lock()  # a flush that was cancelled goes on in its thread
         self._last_begun_us = 0
         self._complaint = ""
@@ -169,51 +180,87 @@ class FeatureLog:
 
     async def flush(self) -> None:
         """Write what is queued now."""
-        batch, queue = self._next_batch()
-        if not batch.requests and self._segment is None:
-            return
-        try:
-            await asyncio.to_thread(self._write, batch, queue)
-            self._complaint = ""
-        except OSError as error:
-            self._on_dropped(len(queue))
-            if self._complaint != str(error):  # the same each second must not fill the log
-                self._complaint = str(error)
-                logger.error("the feature log in %s cannot be written, its rows are dropped: %s", self._folder, error)
+        now_us = self._cut()
+        if self._unwritten or self._segment is not None:
+            await asyncio.to_thread(self._write, now_us)
 
     async def close(self) -> None:
-        """Write the rest and close the segment."""
-        await self.flush()
+        """Write the rest, say that nothing follows, and close the segment."""
+        now_us = self._cut()
+        if self._told[0] != self._told[1]:
+            self._tell(Batch(self._writer, now_us, now_us, 0, 0, 0, 0, []), [])
+        await asyncio.to_thread(self._write, now_us)
         with self._writing:
             self._close_segment()
 
-    def _next_batch(self) -> tuple[Batch, list[Any]]:
-        until_us, queue = to_micros(self._clock.now()), self._queue
-        batch = Batch(self._writer, self._since_us, until_us, self._requests, self._served, self._sampled, self._dropped, [])
-        self._queue, self._since_us = [], until_us
+    def _cut(self) -> int:
+        """Make a batch of what was counted since the last look, and say when that is."""
+        now_us, queue = to_micros(self._clock.now()), self._queue
+        if self._requests or now_us - self._told[1] >= _ALIVE_US:
+            counts = (self._requests, self._served, self._sampled, self._dropped)
+            self._tell(Batch(self._writer, self._since_us, now_us, *counts, []), queue)
+        self._queue, self._since_us = [], now_us
         self._requests = self._served = self._sampled = self._dropped = 0
-        return batch, queue
+        return now_us
 
-    def _write(self, batch: Batch, queue: Sequence[Any]) -> None:
+    def _tell(self, batch: Batch, queue: list[Any]) -> None:
+        self._told = (batch.from_us, batch.until_us)
+        self._unwritten.append((batch, queue))
+
+    def _write(self, now_us: int) -> None:
+        """Write the batches that wait, in a thread.
+
+        They wait in a list and are no arguments, so that a flush that is cancelled before its thread begins loses none. Only who holds
+        the lock takes from the list; behind what is taken the event loop may add meanwhile.
+        """
         with self._writing:
-            if batch.requests:
-                file = self._open_segment(batch.until_us)
-                _require_room(self._folder, self._settings.folder_mb)
-                file.write(_framed(msgspec.structs.replace(batch, rows=[_logged(*one) for one in queue])))
-                file.flush()
-                os.fsync(file.fileno())
+            due = self._unwritten[:]
+            left: list[tuple[Batch, list[Any]]] = []
+            try:
+                if due:
+                    self._append(b"".join(_framed(batch, queue) for batch, queue in due), now_us)
+                    self._complaint = ""
+            except OSError as error:
+                self._close_segment()  # what takes no more may be gone, and what is in it can be brought to the lake
+                left = [(batch, []) for batch in _without_rows(batch for batch, _ in due)]
+                self._complain(error, sum(len(queue) for _, queue in due))
+            finally:
+                self._unwritten[: len(due)] = left
             if self._segment is not None:
-                path, _, begun_us = self._segment
-                old = batch.until_us - begun_us >= self._settings.segment_s * 1_000_000
-                if old or path.stat().st_size >= self._settings.segment_mb * 1_000_000:
+                _, file, begun_us = self._segment
+                old = now_us - begun_us >= self._settings.segment_s * 1_000_000
+                if old or os.fstat(file.fileno()).st_size >= self._settings.segment_mb * 1_000_000:
                     self._close_segment()
 
-    def _open_segment(self, now_us: int) -> IO[bytes]:
-        if self._segment is None:
+    def _append(self, frames: bytes, now_us: int) -> None:
+        if self._segment is None:  # else it is there, or went away, and what would be written to the segment with it
             self._folder.mkdir(parents=True, exist_ok=True)
+        _require_room(self._folder, self._settings.folder_mb)
+        file = self._open_segment(now_us)
+        whole = os.fstat(file.fileno()).st_size
+        try:
+            rest = memoryview(frames)
+            while rest:  # a disk that gets full takes a part, and refuses the next
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                file.truncate(whole)  # a part of a frame would hide what is behind it
+            raise
+
+    def _complain(self, error: OSError, dropped: int) -> None:
+        if dropped:
+            self._on_dropped(dropped)
+        said = error.strerror or str(error)  # without a path, in which each segment is another
+        if self._complaint != said:  # the same each second must not fill the log
+            self._complaint = said
+            logger.error("the feature log in %s cannot be written, its rows are dropped: %s", self._folder, error)
+
+    def _open_segment(self, now_us: int) -> FileIO:
+        if self._segment is None:
             now_us = self._last_begun_us = max(now_us, self._last_begun_us + 1)  # it tells segments apart
             path = self._folder / f"{self._writer}-{now_us}{OPEN}"
-            file = path.open("ab")
+            file = path.open("ab", buffering=0)  # what was refused must not be tried again by closing it
             fcntl.flock(file, fcntl.LOCK_EX)
             self._segment = (path, file, now_us)
         return self._segment[1]
@@ -222,8 +269,27 @@ class FeatureLog:
         if self._segment is not None:
             path, file, _ = self._segment
             self._segment = None
-            path.replace(path.with_suffix(CLOSED))
-            file.close()
+            with file, suppress(OSError):  # under its old name it is one whose writer is gone
+                if os.fstat(file.fileno()).st_size:
+                    path.replace(path.with_suffix(CLOSED))
+                else:
+                    path.unlink()
+
+
+def _without_rows(batches: Iterable[Batch]) -> list[Batch]:
+    """The same counts, all rows of them dropped; those within one hour are added up, or an outage would fill the memory.
+
+    Not those of two: windows of an hour are judged by them, and a batch that reaches over the end of one says nothing about it.
+    """
+    found: list[Batch] = []
+    for batch in batches:
+        lost = msgspec.structs.replace(batch, dropped=batch.sampled, rows=[])
+        if found and found[-1].from_us // _HOUR_US == lost.until_us // _HOUR_US:
+            last = found.pop()
+            counts = {name: getattr(last, name) + getattr(lost, name) for name in ("requests", "served", "sampled", "dropped")}
+            lost = msgspec.structs.replace(lost, from_us=last.from_us, **counts)
+        found.append(lost)
+    return found
 
 
 def _require_room(folder: Path, megabytes: int) -> None:
@@ -286,8 +352,8 @@ def _logged(
     return LoggedRow(request_id, principal, service.name, service.contract, plan.snapshot, at_us, row, views)
 
 
-def _framed(batch: Batch) -> bytes:
-    body = _encode(batch)
+def _framed(batch: Batch, queue: Iterable[Any]) -> bytes:
+    body = _encode(msgspec.structs.replace(batch, rows=[_logged(*one) for one in queue]))
     return _FRAME.pack(len(body), crc32(body)) + body
 
 
@@ -315,7 +381,7 @@ def read_segment(path: Path) -> Iterator[Batch]:
     while start + _FRAME.size <= len(data):
         length, checksum = _FRAME.unpack_from(data, start)
         body = data[start + _FRAME.size : start + _FRAME.size + length]
-        if len(body) < length or crc32(body) != checksum:
+        if not length or len(body) < length or crc32(body) != checksum:  # a machine that fails may leave zeros, the checksum of nothing
             logger.warning("%s is cut or damaged at byte %d; what was before it is kept", path.name, start)
             return
         yield _decode(body)

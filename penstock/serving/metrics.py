@@ -6,6 +6,7 @@ Several workers keep their numbers in files of one folder, so that whichever is 
 import os
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -18,11 +19,15 @@ from penstock.contract.view_parts import Consistency
 from penstock.online.store import Held, Slot
 from penstock.registry.serving_state import ServingState
 from penstock.serving.breaker import Store
+from penstock.serving.judgement import Outcome
 from penstock.serving.lookup import Answer
 from penstock.serving.messages import Status
 
 # Finer than the client's defaults: p99 is to be under 10 ms.
 _BUCKETS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+# Problems that are alerted on from the first on.
+_WRONG = tuple(outcome.name.lower() for outcome in (Outcome.CORRUPT, Outcome.UNKNOWN_SCHEMA, Outcome.FUTURE))
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The variable with the folder of several workers' numbers; Prometheus' client reads it when it is imported."""
@@ -37,6 +42,7 @@ class GatewayMetrics:
     def __init__(self) -> None:
         self._registry = to = CollectorRegistry()
         self._children: dict[str, dict[Status, Any]] = {}
+        self._served: frozenset[str] = frozenset()
         self._requests = Counts("penstock_gateway_requests", "Requests by service and outcome", ["service", "code"], registry=to)
         self._duration = Histogram(
             "penstock_gateway_request_duration_seconds",
@@ -70,7 +76,7 @@ class GatewayMetrics:
         )
         self._sla = Gauge(
             "penstock_freshness_sla_seconds",
-            "The largest age that a served view version allows",
+            "The largest age that a served view version allows; +Inf: it is no longer served",
             ["view"],
             registry=to,
             multiprocess_mode="livemax",
@@ -105,11 +111,20 @@ class GatewayMetrics:
         return found
 
     def refreshed(self, state: ServingState, now_s: float) -> None:
-        """Note a look at the control plane that succeeded."""
+        """Note a look at the control plane that succeeded, and what is served since."""
         self._refreshed.set(now_s)
+        served = {(p.view, p.version) for pointers in state.services.values() for p in pointers.pointers}
+        refs = frozenset(f"{view}@{version}" for view, version in served)
+        for view, _ in served:
+            for problem in _WRONG:
+                self._problems.labels(view, problem)  # from 0 on: what begins with its first burst does not show as an increase
         for snapshot in state.snapshots.values():
             for entry in snapshot.views:
-                self._sla.labels(entry.ref).set(entry.freshness.total_us / 1_000_000)
+                if entry.ref in refs:
+                    self._sla.labels(entry.ref).set(entry.freshness.total_us / 1_000_000)
+        for ref in self._served - refs:  # its watermark stands still; a label that workers have written cannot be removed
+            self._sla.labels(ref).set(inf)
+        self._served = refs
         for (view, version, _), watermark_us in sorted(state.complete_until_us.items()):  # the newest generation stays
             self._complete.labels(f"{view}@{version}").set(watermark_us / 1_000_000)
 

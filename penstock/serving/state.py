@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from penstock.errors import PenstockError, RegistryError, StoreError
-from penstock.online.ledger import Publication, complete_until_us
 from penstock.online.store import OnlineStore
 from penstock.registry.marks import Mark, joined
 from penstock.registry.serving_state import ServicePointers, ServingState
@@ -106,14 +105,11 @@ class StateKeeper:
 
     async def _watermarks(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int, int], int]:
         slots = {(p.view, p.version, p.generation) for pointers in services.values() for p in pointers.pointers}
-        ledgers: dict[tuple[str, int], list[Publication]] = {}
+        reached: dict[tuple[str, int, int], int] = {}
         for view, version in sorted({(view, version) for view, version, _ in slots}):
-            ledgers[view, version] = await self._store.publications(view, version)
-        watermarks = {
-            (view, version, generation): complete_until_us(row for row in ledgers[view, version] if row.generation == generation)
-            for view, version, generation in slots
-        }
-        return {slot: watermark for slot, watermark in watermarks.items() if watermark is not None}
+            known = await self._store.watermarks(view, version)
+            reached |= {(view, version, generation): until for generation, until in known.items()}
+        return {slot: until for slot, until in reached.items() if slot in slots}
 
     async def _in_force(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int], tuple[Mark, ...]]:
         served = {(p.view, p.version) for pointers in services.values() for p in pointers.pointers}

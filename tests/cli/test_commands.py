@@ -221,7 +221,7 @@ def test_ddl_is_all_that_a_project_needs_and_says_nothing_else(shop: Shop) -> No
     assert code == 0
     statements = [statement.strip() for statement in said.split(";")]
     assert statements.pop() == ""
-    tables = ("ledger", "intents", "marks", "snapshots", "services", "online_customer")
+    tables = ("ledger", "watermarks", "intents", "marks", "snapshots", "services", "online_customer")
     assert [statement.partition("(")[0].split("\n")[0].rstrip() for statement in statements] == [
         "CREATE KEYSPACE IF NOT EXISTS penstock",
         *[f"CREATE TABLE IF NOT EXISTS penstock.{table}" for table in tables],

@@ -25,5 +25,5 @@ def test_an_example_of_settings_can_be_used(example: str) -> None:
 
 def test_the_page_counts_the_control_tables() -> None:
     assert len(EXAMPLES) == 2
-    assert len(CONTROL_TABLES) == 5
-    assert "five control tables" in PAGE
+    assert len(CONTROL_TABLES) == 6
+    assert "six control tables" in PAGE

@@ -12,7 +12,7 @@ import pytest
 
 from penstock.contract.view_parts import Consistency
 from penstock.errors import PublicationError, StoreError
-from penstock.online.ledger import Intent, Publication
+from penstock.online.ledger import Intent, Publication, complete_until_us
 from penstock.online.store import MAX_VALUE_BYTES, OnlineStore, Slot, Write
 from penstock.registry.marks import Mark
 from penstock.registry.serving_state import Pointer, ServicePointers
@@ -173,6 +173,13 @@ async def check_ledger(store: OnlineStore) -> None:
     with pytest.raises(PublicationError, match="2 view versions"):
         await store.record([publication(4, 7), publication(4, 7, version=2)])
     await expect_ledger(store, 2, of_another_version)  # and nothing of the refused rows is there
+
+    for version in (1, 2):
+        whole = await store.publications("ledger_view", version)
+        fills = {row.generation for row in whole}
+        of = {fill: complete_until_us(row for row in whole if row.generation == fill) for fill in fills}
+        assert await store.watermarks("ledger_view", version) == of
+    assert await store.watermarks("ledger_view", 99) == {}
 
     many = [publication(1 + n % 28, n, version=3) for n in range(6000)]  # more than a page, and one atomic batch
     await store.record(many)

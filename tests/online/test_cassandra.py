@@ -5,9 +5,11 @@ import os
 import pickle
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import date
 from functools import partial
 from itertools import count
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import settings as limits
@@ -20,6 +22,7 @@ from penstock.errors import StoreError, StoreUnavailable
 from penstock.online.cassandra import CassandraStore
 from penstock.online.cassandra import store as module
 from penstock.online.cassandra.schema import ddl
+from penstock.online.ledger import Intent
 from penstock.online.store import Slot, Write
 from penstock.runtime.doctor import Finding
 from penstock.runtime.node_status import node_status
@@ -238,5 +241,22 @@ def test_a_node_that_hangs_longer_than_its_connections_leaves_no_read_waiting(en
                     break
                 except StoreUnavailable:
                     await asyncio.sleep(0.05)
+
+    with_store(endpoint, store_settings, check)
+
+
+def test_an_intent_is_not_lost_to_a_clock_that_was_set_back(endpoint: Endpoint, store_settings: Settings) -> None:
+    def intent(day: int) -> Intent:
+        return Intent(view="set_back", version=1, generation=1, attempts={date(2026, 3, day): day})
+
+    async def check(store: CassandraStore) -> None:
+        keyspace, in_a_century = store_settings.cassandra.keyspace, 10**6 * 100 * 365 * 86_400
+        ahead = f"0x{msgspec.json.encode(intent(2)).hex()}"
+        await store._session.query(
+            f"INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES ('set_back', 1, 1, {ahead})"
+            f" USING TIMESTAMP {in_a_century}"
+        )
+        await store.intend(intent(3))
+        assert await store.intent("set_back", 1, 1) == intent(3)
 
     with_store(endpoint, store_settings, check)

@@ -46,7 +46,7 @@ def judged(
     counts: dict[str, Any] = {"unserved": 0, "late": 0, "findings": {}, **seen}
     compared = dict.fromkeys(differing, rows)
     replay = ViewReplay(
-        view=f"{view}@1", generation=1, rows=rows, changes=changes, differing=differing, compared=compared, judged=0, **counts
+        view=f"{view}@1", generation=1, rows=rows, changes=changes, differing=differing, compared=compared, unjudged=0, **counts
     )
     return entry(
         until,

@@ -1,6 +1,7 @@
 """From counts to levels: what warns, what is critical, and what is too little to say anything."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 import pytest
 
@@ -101,6 +102,17 @@ def test_a_feature_is_judged_by_the_rows_that_have_it(orders: int, level: Level)
 def test_what_is_not_in_the_log_was_not_looked_at(sampled: int, lacking: int, level: Level) -> None:
     check = skew_checks(seen(), Completeness(sampled, lacking))[-1]
     assert (check.name, check.level, check.bad, check.rows) == ("log", level, lacking, sampled)
+
+
+def test_of_gateways_that_fell_silent_nobody_knows_what_lacks() -> None:
+    heard = datetime(2026, 3, 2, 9, 20, tzinfo=UTC)
+    one, many = (("17-aa", heard),), tuple((f"{n}-aa", heard) for n in range(5))
+    check = skew_checks(seen(), Completeness(10_000, 0, one))[-1]
+    assert (check.name, check.level, check.bad) == ("log", Level.WARNING, 0)
+    assert check.said.endswith("nothing was brought to the lake: 17-aa since 2026-03-02 09:20 UTC")
+    assert skew_checks(seen(), Completeness(10_000, 0, many))[-1].said.endswith("2-aa since 2026-03-02 09:20 UTC and 2 more")
+    assert skew_checks(seen(), Completeness(0, 0, one))[-1].level == Level.WARNING
+    assert skew_checks(seen(), Completeness(10_000, 100, one))[-1].level == Level.CRITICAL
 
 
 def test_the_worst_level_stands_for_all_and_what_cannot_be_told_is_not_passed() -> None:

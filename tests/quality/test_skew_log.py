@@ -1,5 +1,7 @@
 """Windows of the feature log: each judged once, none passed over, and what was found kept."""
 
+import asyncio
+import dataclasses
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 from deltalake import DeltaTable
+from pydantic import ValidationError
 
+from penstock.clock import FixedClock
 from penstock.config import FeatureLogSettings, LakeSettings, Settings
 from penstock.contract import Budget, FeatureService, SkewPolicy
 from penstock.offline.lake import Lake
@@ -21,6 +25,7 @@ from penstock.quality.skew import Completeness, Level, SkewCheck
 from penstock.quality.skew_log import (
     DAY,
     HOUR,
+    SETTLED,
     completeness,
     due_windows,
     judge_window,
@@ -29,6 +34,7 @@ from penstock.quality.skew_log import (
     on_time,
     skew_entries,
 )
+from penstock.serving.feature_log import FeatureLog
 from penstock.serving.judgement import Outcome
 from penstock.store import Store
 from tests.quality.skew_entries import entry
@@ -53,7 +59,21 @@ def test_at_first_the_newest_hour_and_the_newest_day_that_have_settled_are_judge
 def test_windows_go_on_from_the_last_that_was_judged_and_none_twice() -> None:
     judged = [*hours(9), (MONDAY - DAY, MONDAY)]
     assert due_windows(judged, MONDAY + 12 * HOUR + 6 * MINUTE) == hours(10, 11, 12)
-    assert due_windows([*judged, *hours(12)], MONDAY + 12 * HOUR + 59 * MINUTE) == []
+    assert due_windows([*judged, *hours(10, 11, 12)], MONDAY + 12 * HOUR + 59 * MINUTE) == []
+
+
+def test_hours_that_were_left_out_are_judged_though_a_later_one_was() -> None:
+    judged = [*hours(3), *hours(12), (MONDAY - DAY, MONDAY)]
+    assert due_windows(judged, MONDAY + 12 * HOUR + 10 * MINUTE) == hours(4, 5, 6, 7, 8, 9, 10, 11)
+    days = [(MONDAY - n * DAY, MONDAY - (n - 1) * DAY) for n in (5, 4, 3, 2, 1)]
+    assert due_windows([days[0], days[3], *hours(12)], MONDAY + 12 * HOUR + 10 * MINUTE) == [days[1], days[2], days[4]]
+
+
+def test_a_window_that_is_not_of_the_clock_shifts_no_other() -> None:
+    by_hand = (MONDAY + 11.5 * HOUR, MONDAY + 12.5 * HOUR)
+    judged = [*hours(10), by_hand, (MONDAY - DAY, MONDAY)]
+    assert due_windows(judged, MONDAY + 14 * HOUR + 6 * MINUTE) == hours(11, 12, 13, 14)
+    assert due_windows([by_hand, (MONDAY - DAY, MONDAY)], MONDAY + 14 * HOUR + 6 * MINUTE) == hours(13, 14)
 
 
 def test_after_a_long_silence_a_day_of_hours_and_a_week_of_days_are_made_up_for() -> None:
@@ -70,6 +90,17 @@ def test_that_nothing_is_judged_any_more_is_told() -> None:
         Level.PASSED, Level.PASSED, Level.WARNING, Level.WARNING, Level.CRITICAL, Level.CRITICAL,
     ]  # fmt: skip
     assert on_time([], MONDAY) == Level.INSUFFICIENT_DATA
+
+
+def test_that_hours_were_left_out_is_told_though_a_later_one_was_judged() -> None:
+    noon = MONDAY + 12 * HOUR
+    told = {n: on_time([*hours(n), *hours(12)], noon + 6 * MINUTE) for n in (3, 9, 10, 11)}  # the oldest that lacks began at n
+    assert told == {3: Level.CRITICAL, 9: Level.CRITICAL, 10: Level.WARNING, 11: Level.PASSED}
+    assert on_time([*hours(3), *hours(12)], noon + 16 * HOUR) == Level.CRITICAL
+    made_up = hours(*range(4, 13))
+    assert on_time([*hours(3), *made_up], noon + 6 * MINUTE) == Level.PASSED
+    before_the_horizon = [(MONDAY - 9 * DAY, MONDAY - 9 * DAY + HOUR), *hours(*range(-13, 13))]
+    assert on_time(before_the_horizon, noon + 6 * MINUTE) == Level.PASSED
 
 
 def test_what_was_found_is_kept_and_judged_again_the_newer_counts(tmp_path: Path) -> None:
@@ -110,6 +141,87 @@ def test_rows_that_are_not_in_the_log_are_counted_by_what_gateways_said(tmp_path
     assert completeness(lake, NOON - 2 * HOUR, NOON - HOUR) == Completeness(0, 0)
     DeltaTable(lake.location(SERVED)).delete('"row" = 1')
     assert completeness(lake, *window) == Completeness(3, 1)
+
+
+def lives(one: FeatureLog, clock: FixedClock, minutes: int, *, asked: bool = True, ends: bool = False) -> None:
+    """A gateway process lives for some minutes: asked in each, or in the first alone; its segment is then closed, as it is in time."""
+    nobody = answer(None)
+
+    async def run() -> None:
+        for minute in range(minutes):
+            if asked or minute == 0:
+                one.take(nobody, "request", "everyone")
+            clock.advance(MINUTE)
+            await one.flush()
+        if ends:
+            await one.close()
+
+    asyncio.run(run())
+    one._close_segment()
+
+
+def silent(lake: Lake, *untils: int) -> list[list[str]]:
+    """Of hours that end so many after noon, which processes have fallen silent."""
+    windows = [(NOON + (until - 1) * HOUR, NOON + until * HOUR) for until in untils]
+    return [[writer for writer, _ in completeness(lake, *window).silent] for window in windows]
+
+
+def test_a_gateway_whose_log_is_late_is_named_until_it_has_come(tmp_path: Path) -> None:
+    lake, clock = Lake(str(tmp_path / "lake")), FixedClock(NOON)
+    late, other = (FeatureLog(tmp_path / name, FeatureLogSettings(sample=1.0), clock) for name in ("late", "other"))
+    lives(late, clock, 30)
+    ship(lake, tmp_path / "late")
+    assert silent(lake, 0, 1, 2, 3) == [[], [late._writer], [late._writer], []]  # heard of up to 12:30
+    assert completeness(lake, NOON, NOON + HOUR).silent == ((late._writer, NOON + 30 * MINUTE),)
+    assert completeness(lake, NOON, NOON + 50 * MINUTE).silent == ()  # 12:50 - 20 min is 12:30
+    assert completeness(lake, NOON, NOON + 51 * MINUTE).silent != ()
+    lives(late, clock, 60)
+    lives(other, clock, 60)
+    ship(lake, tmp_path / "other")  # from 13:30 to 14:30
+    assert silent(lake, 1, 2) == [[late._writer]] * 2
+    ship(lake, tmp_path / "late")
+    assert silent(lake, 1, 2) == [[], [late._writer]]  # up to 13:30
+
+
+def test_a_gateway_that_lives_or_has_ended_is_not_named(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path / "lake"))
+    for name, minutes, asked, ends in [
+        ("busy", 300, True, False),
+        ("idle", 300, False, False),
+        ("ended", 10, True, True),
+        ("ended idle", 10, False, True),
+    ]:
+        clock = FixedClock(NOON + 5 * MINUTE)
+        lives(FeatureLog(tmp_path / name, FeatureLogSettings(sample=1.0), clock), clock, minutes, asked=asked, ends=ends)
+        ship(lake, tmp_path / name)
+    assert silent(lake, 1, 2, 3, 4, 5) == [[]] * 5  # up to 17:00; the log of those that live is until 17:05
+    assert completeness(lake, NOON - 12 * HOUR, NOON + 5 * HOUR).silent == ()
+
+
+def test_what_a_gateway_could_not_write_lacks_in_the_hours_it_was_lost_in(tmp_path: Path) -> None:
+    lake, folder, clock = Lake(str(tmp_path / "lake")), tmp_path / "log", FixedClock(NOON - 30 * MINUTE)
+    one, answered = FeatureLog(folder, FeatureLogSettings(sample=1.0), clock), answer("UA")
+    folder.write_text("no folder")
+
+    async def run() -> None:
+        for _ in range(100):  # 11:30 to 13:10
+            one.take(answered, "lost", "everyone")
+            clock.advance(MINUTE)
+            await one.flush()
+        folder.unlink()
+        await one.close()
+
+    asyncio.run(run())
+    assert ship(lake, folder) == Shipped(segments=1, rows=0, dropped=100)
+    lacking = [completeness(lake, NOON + n * HOUR, NOON + (n + 1) * HOUR) for n in (-1, 0, 1)]
+    assert lacking == [Completeness(30, 30), Completeness(60, 60), Completeness(10, 10)]
+
+
+def test_a_segment_is_closed_before_an_hour_is_judged() -> None:
+    settled = SETTLED[HOUR].total_seconds()
+    assert FeatureLogSettings(segment_s=settled - 1).segment_s == settled - 1
+    with pytest.raises(ValidationError, match=r"300 s is too long: an hour is judged 300 s after its end.*give less than 300"):
+        FeatureLogSettings(segment_s=settled)
 
 
 @pytest.mark.real
@@ -153,7 +265,7 @@ def test_an_hour_in_which_a_value_was_altered_says_so_and_the_one_before_does_no
     assert [(check.name, check.level, check.bad) for check in of_service.checks] == [("age", Level.CRITICAL, 10)]
     assert [one.key for one in skew_conditions([second, of_service]) if "/" in one.key] == [f"skew:orders/{world.view.ref}:age"]
     log_skew(world.lake, [first, second, none])
-    assert due_windows(judged_windows(world.lake), now + 6 * MINUTE)[-1:] == [(MONDAY - DAY, MONDAY)]
+    assert (MONDAY - DAY, MONDAY) in due_windows(judged_windows(world.lake), now + 6 * MINUTE)
     log_skew(world.lake, [day, of_service])
     assert skew_entries(world.lake, world.view) == [none, first, second, of_service, day]
 
@@ -182,6 +294,48 @@ def test_an_attempt_that_is_served_altered_is_taken_back_within_its_window_and_o
         assert [part.outcome for part in replay(world.lake, served.ask("ann")).parts] == [Outcome.INVALIDATED]
         store.lift(mark.id)
         assert served.findings(served.ask("ann")) == ["value"]
-        (again,) = store.judge_skew(MONDAY + 12 * HOUR, MONDAY + 13 * HOUR)
+        (again,) = store.judge_skew(MONDAY + 12 * HOUR, MONDAY + 13 * HOUR, keep=True)
         assert again.level == Level.CRITICAL
         assert [one.id for one in store.marks(world.view)] == [mark.id]
+
+
+@pytest.mark.real
+def test_what_another_lake_wrote_is_told_and_holds_up_no_later_window(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path
+) -> None:
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, "foreign", skew=SkewPolicy(invalidate=True)) as served:
+        world = served.world
+        lake, log = LakeSettings(path=str(tmp_path)), FeatureLogSettings(folder=str(served.folder))
+        store = Store(served.settings.model_copy(update={"lake": lake, "feature_log": log}), served.project, world.clock)
+        served.bring(TODAY)
+        served.put("ann", 12.5, MONDAY + 11 * HOUR, 999)
+        for _ in range(5):
+            served.ask("ann")
+        served.ship()
+        world.clock.advance(HOUR + 6 * MINUTE)
+        assert {entry.level for entry in store.judge_due_skew() if entry.rows} == {Level.CRITICAL}
+        assert [entry.level for entry in store.skew() if entry.rows] == [Level.CRITICAL]
+        assert store.marks(world.view) == []
+        assert due_windows(judged_windows(world.lake), world.clock.now()) == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("served_by", "now"), [(timedelta(hours=2), timedelta(hours=12)), (timedelta(hours=12), timedelta(hours=2))])
+def test_what_was_right_by_the_ttl_it_was_served_by_is_right_when_the_view_has_another(
+    spark: Any,
+    cassandra_settings: Settings,
+    endpoint: tuple[list[str], int],
+    tmp_path: Path,
+    served_by: timedelta,
+    now: timedelta,
+) -> None:
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, f"ttl {served_by}", ttl=served_by) as served:
+        world = served.world
+        served.bring(TODAY)
+        world.clock.advance(5 * HOUR)
+        token = served.ask("ann")
+        assert [part.outcome for part in replay(world.lake, token).parts] == [Outcome.EXPIRED if served_by < now else Outcome.LATE]
+        served.ship()
+        view, at = dataclasses.replace(world.view, ttl=now), world.clock.now()
+        (seen,) = judge_window(world.lake, [view], at, at + HOUR, served.resources, at)
+        assert (seen.findings, seen.differing) == ({"equal": 1}, {"amount": 0})

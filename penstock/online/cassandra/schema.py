@@ -34,6 +34,10 @@ CONTROL_TABLES = {
         feature_view text, version int, generation int, partition_day date, attempt bigint,
         complete_until bigint, readable_at bigint, run_id text, keys bigint,
         PRIMARY KEY ((feature_view, version), generation, partition_day, attempt))""",
+    # How far each fill is complete online: what a gateway looks at every second, in place of the ledger, which grows for ever.
+    "watermarks": """
+    CREATE TABLE IF NOT EXISTS {keyspace}.{table} (
+        feature_view text, version int, generation int, complete_until bigint, PRIMARY KEY ((feature_view, version), generation))""",
     # What the publication that was begun last is about to write, per fill of a view version.
     "intents": """
     CREATE TABLE IF NOT EXISTS {keyspace}.{table} (

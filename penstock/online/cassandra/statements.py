@@ -38,6 +38,14 @@ PUBLICATIONS = """
     SELECT generation, partition_day, attempt, complete_until, readable_at, run_id, keys
     FROM {keyspace}.ledger WHERE feature_view = ? AND version = ?"""
 
+# Keep how far a fill is complete. Each counts on from the timestamp of the one before, as an intent does.
+SET_WATERMARK = """
+    INSERT INTO {keyspace}.watermarks (feature_view, version, generation, complete_until) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"""
+
+# How far the fills of a view version are complete, with the timestamps.
+WATERMARKS = """
+    SELECT generation, complete_until, WRITETIME(complete_until) FROM {keyspace}.watermarks WHERE feature_view = ? AND version = ?"""
+
 # Keep what a publication is about to write. Publications of a view are serial, and each counts on from the timestamp of the one before:
 # by the machine's time one after a step back would be lost.
 INTEND = "INSERT INTO {keyspace}.intents (feature_view, version, generation, intent) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
@@ -97,6 +105,8 @@ class ControlStatements(Generic[P]):
 
     record: P
     publications: P
+    set_watermark: P
+    watermarks: P
     intend: P
     intent: P
     put_snapshot: P
@@ -111,6 +121,6 @@ class ControlStatements(Generic[P]):
 
     @classmethod
     async def of(cls, session: Session[P], keyspace: str) -> Self:
-        values = (RECORD, PUBLICATIONS, INTEND, INTENT, PUT_SNAPSHOT, SNAPSHOT, SET_POINTERS, POINTERS)
+        values = (RECORD, PUBLICATIONS, SET_WATERMARK, WATERMARKS, INTEND, INTENT, PUT_SNAPSHOT, SNAPSHOT, SET_POINTERS, POINTERS)
         texts = (*values, PUT_MARK, MARKS, LIFT_MARK, EXCLUDE_MARK, RESTORE_MARK)
         return cls(*[await session.prepare(text.format(keyspace=keyspace)) for text in texts])

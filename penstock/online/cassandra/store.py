@@ -17,7 +17,7 @@ from penstock.online.cassandra.failures import typed_errors
 from penstock.online.cassandra.schema import create_control_tables, create_entity_tables
 from penstock.online.cassandra.session import Row, Session, open_session
 from penstock.online.cassandra.statements import ControlStatements, EntityStatements
-from penstock.online.ledger import Intent, Publication, view_version_of
+from penstock.online.ledger import Intent, Publication, complete_until_us, view_version_of
 from penstock.online.store import Held, Slot, Write, require_storable
 from penstock.registry.marks import MARK_TIMES, Mark
 from penstock.registry.serving_state import ServicePointers
@@ -137,13 +137,25 @@ class CassandraStore:
             raise CorruptValue(f"an intent of {view}@{version} is not as this Penstock writes it: {error}") from None
 
     async def record(self, publications: Sequence[Publication]) -> None:
-        view_version_of(publications)
+        view, version = view_version_of(publications)
         rows = []
         for row in publications:
             address = (row.view, row.version, row.generation, row.partition, row.attempt)
             rest = (row.complete_until_us, row.readable_at_us, row.run_id, row.keys)
             rows.append((self._control.record, (*address, *rest, -row.readable_at_us)))
         await self._apply(rows, "recording a publication")
+        # After it: ended in between, a fill is complete further than it is said to be, until the next publication says so.
+        ledger = await self.publications(view, version)
+        known = await self._execute(self._control.watermarks, (view, version), "reading the watermarks")
+        written = {generation: at for generation, _, at in known}
+        for generation in sorted({row.generation for row in publications}):
+            reached = complete_until_us(row for row in ledger if row.generation == generation)
+            value = (view, version, generation, reached, written.get(generation, 0) + 1)
+            await self._execute(self._control.set_watermark, value, "setting a watermark")
+
+    async def watermarks(self, view: str, version: int) -> dict[int, int]:
+        rows = await self._execute(self._control.watermarks, (view, version), "reading the watermarks")
+        return {generation: complete_until for generation, complete_until, _ in rows}
 
     async def publications(self, view: str, version: int) -> list[Publication]:
         rows = await self._execute(self._control.publications, (view, version), "reading the ledger", paged=True)
