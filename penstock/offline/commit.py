@@ -6,11 +6,10 @@ no longer computed gets a retraction. So re-runs are idempotent by content.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -22,6 +21,7 @@ from penstock.errors import CommitError
 from penstock.offline.compute import is_complete
 from penstock.offline.create import create_table
 from penstock.offline.lake import RETENTION, Lake, feature_table
+from penstock.offline.spark_tables import columns_of, read_ours
 
 # Written into every commit of ours, under Delta's userMetadata.
 METADATA_FORMAT = 1
@@ -46,7 +46,7 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
     """
     table = feature_table(view)
     if lake.version(table) is not None:
-        _require_same_columns(read_features(spark, lake, view), table, view)
+        _require_same_columns(columns_of(lake, table), table, view)
         return
     columns = [f"`{key}` {spark_type(dtype)} NOT NULL" for key, dtype in view.entity.join_keys.items()]
     columns += ["event_time TIMESTAMP NOT NULL", "available_time TIMESTAMP NOT NULL", "created_time TIMESTAMP NOT NULL"]
@@ -59,13 +59,13 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
     create_table(spark, lake, table, declared)
 
 
-def _require_same_columns(rows: DataFrame, table: str, view: FeatureView) -> None:
-    if dict(rows.dtypes).get("row_digest") != "binary":
+def _require_same_columns(columns: Mapping[str, str], table: str, view: FeatureView) -> None:
+    if columns.get("row_digest") != "binary":
         raise CommitError(
             f"{table} was made by a Penstock of before row digests were 16 bytes; this one cannot add to it",
             hint=f"move it away and compute {view.ref} again, or raise the view's version",
         )
-    held = {name: dtype for name, dtype in rows.dtypes if name not in RESERVED_COLUMNS}
+    held = {name: dtype for name, dtype in columns.items() if name not in RESERVED_COLUMNS}
     declared = {name: spark_type(dtype) for name, dtype in {**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}.items()}
     if held != declared:
         odd = [
@@ -79,12 +79,13 @@ def _require_same_columns(rows: DataFrame, table: str, view: FeatureView) -> Non
         )
 
 
-def read_features(spark: SparkSession, lake: Lake, view: FeatureView, version: int | None = None) -> DataFrame:
-    """All rows of a view's table, retractions and corrected ones included, at a version or the newest."""
-    reader = spark.read.format("delta")
-    if version is not None:
-        reader = reader.option("versionAsOf", version)
-    return reader.load(lake.location(feature_table(view)))
+def read_features(
+    spark: SparkSession, lake: Lake, view: FeatureView, version: int | None = None, days: tuple[date, date] | None = None
+) -> DataFrame:
+    """All rows of a view's table, retractions and corrected ones included, at a version or the newest; if asked for, of the partitions
+    from one day to another, both included."""
+    rows = read_ours(spark, lake, feature_table(view), version, days)
+    return rows if days is None else rows.where(F.col("event_date").between(F.lit(days[0]), F.lit(days[1])))
 
 
 def row_digest(view: FeatureView) -> Column:
@@ -136,9 +137,8 @@ def commit_changes(
     read = lake.version(table)
     if read is None:
         raise CommitError(f"{table} does not exist; create it first")
-    current = read_features(spark, lake, view, read)
-    if not _has_files(lake, table, read, complete_until):
-        current = current.limit(0)  # by which the optimizer knows that there is nothing to shuffle and sort for
+    # Where there are no files of these days the optimizer knows that there is nothing to shuffle and sort for.
+    current = read_features(spark, lake, view, read, (min(complete_until), max(complete_until)))
     changes = _differences(view, computed, current, complete_until)
     changes = changes.withColumn("created_time", F.lit(created)).withColumn("attempt", F.lit(to_micros(created)))
     changes = changes.select(*_columns(view))
@@ -161,11 +161,6 @@ def commit_changes(
     )
 
 
-def _has_files(lake: Lake, table: str, version: int, days: Collection[date]) -> bool:
-    listed = pa.table(lake.open(table, version).get_add_actions(flatten=True))
-    return not set(days).isdisjoint(listed["partition.event_date"].to_pylist())
-
-
 def _columns(view: FeatureView) -> list[str]:
     fixed = ["event_time", "available_time", "created_time", "attempt", "retracted", "row_digest"]
     return [*view.entity.join_keys, *fixed, *view.feature_names, "event_date"]
@@ -173,8 +168,7 @@ def _columns(view: FeatureView) -> list[str]:
 
 def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, complete_until: Mapping[date, datetime]) -> DataFrame:
     keys = [*view.entity.join_keys, "event_time"]
-    around = F.col("event_date").between(F.lit(min(complete_until)), F.lit(max(complete_until)))  # which files to open
-    current = current_rows(table.where(around & is_complete(complete_until)), view).select(
+    current = current_rows(table.where(is_complete(complete_until)), view).select(
         *keys, F.col("row_digest").alias("_digest"), F.col("retracted").alias("_retracted"), F.col("available_time").alias("_available")
     )
     available = F.expr(f"event_time + INTERVAL {view.delay // MICROSECOND} MICROSECOND")

@@ -5,7 +5,7 @@ none, so a digest of their listing stands for it, and files that change while th
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from penstock.dtypes import spark_type
 from penstock.errors import SourceError
 from penstock.offline.lake import Lake, dataset_of, raw_table
 from penstock.offline.logs import AttemptEntry, last_attempts
+from penstock.offline.spark_tables import read_ours
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -139,15 +140,20 @@ def _dataset(lake: Lake, source: Source) -> Any:
     return ds.dataset(path, filesystem=files, format="parquet", partitioning="hive")
 
 
-def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None = None) -> DataFrame:
-    """All of a source's table, at a version or the newest.
+def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None = None, days: tuple[date, date] | None = None) -> DataFrame:
+    """All of a source's table, at a version or the newest; of an ingested one, if asked for, at least the partitions of some days.
 
     Raises:
         SourceError: there is no such table, or Spark cannot read it.
     """
     external = source.table
-    reader = spark.read.format("delta" if external is None else external.format)
-    if at is not None and (external is None or external.format == "delta"):
+    if external is None:
+        try:
+            return read_ours(spark, lake, raw_table(source), at, days)
+        except TableNotFoundError:
+            raise _missing(lake, source) from None
+    reader = spark.read.format(external.format)
+    if at is not None and external.format == "delta":
         reader = reader.option("versionAsOf", at)
     try:
         frame = reader.load(location(lake, source))
@@ -155,7 +161,7 @@ def read_table(spark: SparkSession, lake: Lake, source: Source, at: int | None =
         if "PATH_NOT_FOUND" in str(error) or "DELTA_TABLE_NOT_FOUND" in str(error):
             raise _missing(lake, source) from None
         raise SourceError(f"source '{source.name}': {location(lake, source)} cannot be read: {error}") from None
-    if external is not None and external.format == "parquet":
+    if external.format == "parquet":
         # pandas writes nanoseconds, which the session reads as numbers.
         for field in _dataset(lake, source).schema:
             if pa.types.is_timestamp(field.type) and (field.type.unit, field.type.tz is None) == ("ns", False):
@@ -175,7 +181,7 @@ def read_source(
     Raises:
         SourceError: a declared column is missing or of another type.
     """
-    frame = read_table(spark, lake, source, at)
+    frame = read_table(spark, lake, source, at, (start.date(), known_by.date()))
     seen = dict(frame.dtypes)
     wrong = [
         f"'{name}' {seen.get(name, 'missing')}, expected {spark_type(dtype)}"

@@ -100,7 +100,7 @@ def _of_rows(spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame
     if lake.version(feature_table(view)) is None:
         yield Checked(view.ref, "values", Outcome.SKIPPED, "nothing of it was committed yet")
         return
-    table = read_features(spark, lake, view).where(F.col("event_date") == F.lit(day))
+    table = read_features(spark, lake, view, days=(day, day))
     committed = current_rows(table, view).where(~F.col("retracted"))
     values = _values(view, rows, committed, day)
     yield values

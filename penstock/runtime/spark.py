@@ -117,6 +117,7 @@ def _launch_conf(settings: Settings, local: bool, scratch: Path, java: Path) -> 
     else:
         conf["spark.jars"] = ",".join(map(str, jars))
     if local:
+        conf["spark.sql.sources.parallelPartitionDiscovery.threshold"] = "100000"  # files on this machine need no job to be looked at
         conf["spark.driver.defaultJavaOptions"] += f" -Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}"
         conf["spark.driver.host"] = "127.0.0.1"
         conf["spark.driver.bindAddress"] = "127.0.0.1"
