@@ -68,8 +68,12 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(
             LOG_KEY, metadata={"segments": shipped.segments, "rows": shipped.rows, "dropped_by_gateways": shipped.dropped}
         )
-        entries = store.judge_due_skew()
-        context.log.info(f"{len({(e.since, e.until) for e in entries})} window(s) judged")
+        failed = None
+        try:
+            entries = store.judge_due_skew()
+            context.log.info(f"{len({(e.since, e.until) for e in entries})} window(s) judged")
+        except ExceptionGroup as error:
+            failed = error  # at the end: what was judged is shown all the same
         judged = store.skew(since=store.clock.now() - _REMEMBERED)
         for view in views:
             mine = [entry for entry in judged if entry.is_of(view)]
@@ -77,6 +81,8 @@ def skew_assets(store: Store) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(skew_key(view), metadata={} if newest is None else entry_metadata(newest))
             for name in CHECKS:
                 yield check_result(view, name, _newest(mine, name))
+        if failed is not None:
+            raise failed
 
     return judge
 
