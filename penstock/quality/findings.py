@@ -130,13 +130,13 @@ def rows_of(
     lake: Lake, entry: ViewEntry, join_keys: Sequence[tuple[str, str]], keys: set[tuple[Any, ...]], since: datetime | None = None
 ) -> dict[Any, list[Row]]:
     """All rows of some keys, newest event time first; with `since`, those with event times from it on."""
-    names = [name for name, _ in join_keys]
-    wanted = None
+    if not keys:
+        return {}
+    names, wanted = [name for name, _ in join_keys], pc.scalar(True)
     for place, (name, dtype) in enumerate(join_keys):
-        one = pc.field(name).isin(pa.array(sorted({key[place] for key in keys}), arrow_type(dtype)))
-        wanted = one if wanted is None else wanted & one
+        wanted &= pc.field(name).isin(pa.array(sorted({key[place] for key in keys}), arrow_type(dtype)))
     if since is not None:  # by the day too, which leaves files unopened
-        wanted = wanted & (pc.field("event_date") >= since.astimezone(UTC).date()) & (pc.field("event_time") >= pa.scalar(since))
+        wanted &= (pc.field("event_date") >= since.astimezone(UTC).date()) & (pc.field("event_time") >= pa.scalar(since))
     columns = [*names, "event_time", "available_time", "created_time", "attempt", "event_date", "row_digest", "retracted"]
     features = [feature.name for feature in entry.features]
     try:

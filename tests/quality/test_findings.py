@@ -2,18 +2,22 @@
 
 from collections import Counter
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from penstock import as_of
 from penstock.as_of import History, Mark, Readable, Row
 from penstock.clock import to_micros
+from penstock.contract import Entity
+from penstock.offline.lake import Lake, feature_table
 from penstock.quality import log_replay
-from penstock.quality.findings import Finding, Records
+from penstock.quality.findings import Finding, Records, rows_of
 from penstock.quality.log_replay import ViewReplay, _Fill
 from penstock.quality.skew import Completeness, Level, skew_checks
 from penstock.registry.snapshot import view_entry
@@ -104,3 +108,18 @@ def test_of_more_cases_than_are_looked_at_only_what_was_seen_is_altered_and_fide
     checks = skew_checks(seen, Completeness(1, 0))
     assert checks[0].level is not Level.PASSED
     assert checks[0].level is not Level.CRITICAL or named[Finding.VALUE] >= 5
+
+
+@pytest.mark.parametrize("keys", [{"customer": "string"}, None])
+def test_rows_of_keys_are_those_of_the_days_asked_for_also_where_there_is_but_one_key(tmp_path: Path, keys: dict[str, str] | None) -> None:
+    view = view_of_orders(entity=Entity("customer", keys))
+    lake, days = Lake(str(tmp_path)), [MONDAY + n * DAY for n in range(3)]
+    of_each = {"customer": ["ann"] * 3} if keys else {}
+    fixed = {"created_time": days, "available_time": days, "attempt": [1, 2, 3], "retracted": [False] * 3, "row_digest": [b"1"] * 3}
+    table = pa.table({**of_each, "event_time": days, "event_date": [day.date() for day in days], "amount": [1.0, 2.0, 3.0], **fixed})
+    write_deltalake(lake.prepare(feature_table(view)), table, partition_by=["event_date"])
+    entry, key = view_entry(view), ("ann",) if keys else ()
+    join_keys = list(view.entity.join_keys.items())
+    assert [one.attempt for one in rows_of(lake, entry, join_keys, {key})[key]] == [3, 2, 1]
+    assert [one.attempt for one in rows_of(lake, entry, join_keys, {key}, days[1])[key]] == [3, 2]
+    assert rows_of(lake, entry, join_keys, set()) == {}
