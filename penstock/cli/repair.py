@@ -1,7 +1,7 @@
 """`penstock repair`: which partitions late and corrected source rows reach, and computing these again."""
 
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import date
 from typing import Annotated
 
@@ -87,14 +87,15 @@ def _by_whom(days: Sequence[date], waiting: Container[date]) -> str:
     return f"{unasked} by the sensor, the rest by `penstock repair run`" if unasked else "by `penstock repair run`"
 
 
-def _because(stale: Iterable[Stale]) -> str:
+def _because(stale: Sequence[Stale]) -> str:
     most: dict[str, int] = {}
-    rules = ""
     for one in stale:
         for source, rows in one.because.items():
             most[source] = -1 if rows < 0 or most.get(source, 0) < 0 else max(rows, most.get(source, 0))
-        rules = "its contract, by which it was refused" if one.rules_changed else rules
-    return ", ".join([f"{source} ({_rows(rows)})" for source, rows in most.items()] + [rules] * bool(rules))
+    found = [f"{source} ({_rows(rows)})" for source, rows in most.items()]
+    if any(one.rules_changed for one in stale):
+        found.append("its contract, by which it was refused")
+    return ", ".join(found)
 
 
 def _rows(rows: int) -> str:

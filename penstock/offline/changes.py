@@ -22,9 +22,9 @@ from penstock.clock import MICROSECOND
 from penstock.contract.fingerprint import digest
 from penstock.contract.source import Source
 from penstock.offline.arrow import plain
-from penstock.offline.lake import Lake, dataset_of_files, why_not_plain
+from penstock.offline.lake import Lake, dataset_of_files, listed_files, why_not_plain
 from penstock.offline.logs import append_rows, read_rows
-from penstock.offline.sources import location, table_name, version
+from penstock.offline.sources import location, open_table, table_name
 
 CHANGES = "log/changes"
 COMMITS_AT_ONCE = 200  # looked at by one call: the rest waits for the next
@@ -87,7 +87,8 @@ def note_changes(lake: Lake, source: Source, since: int) -> int:
     Raises:
         SourceError: there is no such table.
     """
-    newest, looked_at = version(lake, source), _looked_at(lake, source)
+    table = open_table(lake, source)
+    newest, looked_at = table.version(), _looked_at(table, source)
     # Of each stretch that was looked at, the version it starts after is kept too: between the least and the greatest nothing is left out.
     kept = [row["version"] for row in read_rows(lake, CHANGES, _of(source, looked_at), columns=["version"])]
     first, last = (min(kept), max(kept)) if kept else (since, since)
@@ -112,14 +113,14 @@ def _look_at(lake: Lake, source: Source, looked_at: str, after: int, last: int) 
 
 def changes(lake: Lake, source: Source, after: int) -> list[Change]:
     """What was found of the commits of a source after a version, sorted."""
-    where = _of(source, _looked_at(lake, source)) & (pc.field("version") > after) & (pc.field("rows") != 0)
+    where = _of(source, _looked_at(open_table(lake, source), source)) & (pc.field("version") > after) & (pc.field("rows") != 0)
     return sorted({Change(**{name: row[name] for name in Change.__struct_fields__}) for row in read_rows(lake, CHANGES, where)})
 
 
-def _looked_at(lake: Lake, source: Source) -> str:
+def _looked_at(table: DeltaTable, source: Source) -> str:
     """What is looked at: which columns and times, of which table. Sources over one table may be declared otherwise, and a table that is
     dropped and made anew counts its versions from zero."""
-    rule, table = source.availability, DeltaTable(location(lake, source))
+    rule = source.availability
     return digest([str(table.metadata().id), sorted(source.schema.items()), source.event_time, rule.column, str(rule.at_most)])[:16]
 
 
@@ -191,7 +192,7 @@ def _opened(lake: Lake, source: Source, at: int) -> DeltaTable | None:
 
 
 def _files(table: DeltaTable) -> dict[str, dict[str, Any]]:
-    return {file["path"]: file for file in pa.table(table.get_add_actions(flatten=True)).to_pylist()}
+    return {file["path"]: file for file in listed_files(table)}
 
 
 def _changed(table: DeltaTable, source: Source, came: Sequence[Any], went: Sequence[Any]) -> Iterator[pa.Table]:

@@ -152,7 +152,13 @@ def dataset_of(table: DeltaTable) -> Any:
         raise SourceError(
             f"{table.table_uri}: {why}; it cannot be read without Spark", hint="read it with Spark, or copy it to a plain table"
         )
-    return dataset_of_files(table, pa.table(table.get_add_actions(flatten=True)).to_pylist())
+    return dataset_of_files(table, listed_files(table))
+
+
+def listed_files(table: DeltaTable) -> list[dict[str, Any]]:
+    """The files of a Delta table as its log lists them: `path` as it is encoded there, `partition.<column>`, sizes and statistics."""
+    files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return files
 
 
 def dataset_of_files(table: DeltaTable, listed: Sequence[Mapping[str, Any]]) -> Any:

@@ -25,7 +25,7 @@ from penstock.config import ROWS_PER_GROUP
 from penstock.contract.view import FeatureView
 from penstock.errors import CommitError
 from penstock.offline.delta_files import added, now_ms
-from penstock.offline.lake import Lake, feature_table
+from penstock.offline.lake import Lake, feature_table, listed_files
 
 _SORTED_WITHIN = ("event_time", "created_time")
 _FOLDED_BYTES = (250_000, 16_000_000)  # small and middling files are smaller than this; a large one is left as it is
@@ -55,7 +55,7 @@ def compact(lake: Lake, view: FeatureView, *, before: date) -> Compacted:
     schema = pa.schema([field for field in pa.schema(table.schema().to_arrow()) if field.name != "event_date"])
     files, root = FileSystem.from_uri(lake.location(feature_table(view)))
     by_day: dict[date, list[dict[str, Any]]] = {}
-    for one in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+    for one in listed_files(table):
         by_day.setdefault(one["partition.event_date"], []).append(one)
     small = {day: parts for day, parts in sorted(by_day.items()) if day < before and len(parts) > 1}
     actions: list[AddAction | RemoveAction] = []

@@ -48,15 +48,27 @@ def location(lake: Lake, source: Source) -> str:
     return where if "://" in where or Path(where).is_absolute() else str(Path(lake.project) / where)
 
 
+def open_table(lake: Lake, source: Source) -> DeltaTable:
+    """A source's Delta table as it is now.
+
+    Raises:
+        SourceError: there is no such table.
+    """
+    try:
+        return DeltaTable(location(lake, source))
+    except (TableNotFoundError, FileNotFoundError):
+        raise _missing(lake, source) from None
+
+
 def version(lake: Lake, source: Source) -> int:
     """The version of a source's table now.
 
     Raises:
         SourceError: there is no such table.
     """
+    if source.table is None or source.table.format == "delta":
+        return open_table(lake, source).version()
     try:
-        if source.table is None or source.table.format == "delta":
-            return DeltaTable(location(lake, source)).version()
         listed = [[f.path, f.size, str(f.mtime_ns)] for f in _files(lake, source)]
         return int(digest(sorted(listed))[:15], 16)
     except (TableNotFoundError, FileNotFoundError):

@@ -8,15 +8,13 @@ files do not say themselves what the rows are, or are not on this machine's disk
 import json
 import re
 from datetime import date
-from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from penstock.offline.lake import Lake, why_not_plain
+from penstock.offline.lake import Lake, listed_files, why_not_plain
 
 _PATTERN = re.compile(r"([\\{}\[\]*?])")  # signs of which Spark makes a pattern of a path
 _READ_BY_ALL = {"timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}  # of the log, or of columns that Spark knows: files are as ever
@@ -38,7 +36,9 @@ def read_ours(spark: SparkSession, lake: Lake, table: str, version: int | None =
         return spark.read.format("delta").option("versionAsOf", opened.version()).load(where)
     schema = _schema(opened)
     paths = [
-        f"{where}/{unquote(file['path'])}" for file in _listed(opened) if days is None or days[0] <= file["partition.event_date"] <= days[1]
+        f"{where}/{unquote(file['path'])}"
+        for file in listed_files(opened)
+        if days is None or days[0] <= file["partition.event_date"] <= days[1]
     ]
     if not paths:
         return spark.createDataFrame([], schema).limit(0)  # by which the optimizer knows that it is empty
@@ -53,8 +53,3 @@ def columns_of(lake: Lake, table: str) -> dict[str, str]:
 
 def _schema(opened: DeltaTable) -> StructType:
     return StructType.fromJson(json.loads(opened.schema().to_json()))
-
-
-def _listed(opened: DeltaTable) -> list[dict[str, Any]]:
-    files: list[dict[str, Any]] = pa.table(opened.get_add_actions(flatten=True)).to_pylist()
-    return files

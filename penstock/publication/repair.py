@@ -103,6 +103,7 @@ def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon
     stale: list[Stale] = []
     late: dict[str, set[Change]] = {}
     for view, days in computed.items():
+        rules = contract_fingerprint(view)
         for day, because in stale_days(view, days, of_source, newest_version).items():
             stale.append(
                 Stale(
@@ -110,7 +111,7 @@ def repair_plan(lake: Lake, views: Sequence[FeatureView], now: datetime, horizon
                     version=view.version,
                     partition=day,
                     because={name: _rows(changed) for name, changed in because.items()},
-                    rules_changed=_has_other_rules(view, days[day]),
+                    rules_changed=_was_refused_by_others(days[day], rules),
                     automatic=day >= since,
                 )
             )
@@ -153,7 +154,8 @@ def stale_days(
         newest_version: source name → the version its table is at. Days computed from a later one read a table that was dropped since and
             made anew: any of their rows may be another.
     """
-    found: dict[date, dict[str, list[Change]]] = {day: {} for day, entry in computed.items() if _has_other_rules(view, entry)}
+    rules = contract_fingerprint(view)
+    found: dict[date, dict[str, list[Change]]] = {day: {} for day, entry in computed.items() if _was_refused_by_others(entry, rules)}
     for source in view.sources:
         for day, changed in _reached(view, source, computed, of_source.get(source.name, ())).items():
             found.setdefault(day, {})[source.name] = changed
@@ -164,9 +166,9 @@ def stale_days(
     return dict(sorted(found.items()))
 
 
-def _has_other_rules(view: FeatureView, entry: AttemptEntry) -> bool:
-    """Whether an attempt was refused, and by rules that the view no longer has."""
-    return not passed(entry) and entry.rules != contract_fingerprint(view)
+def _was_refused_by_others(entry: AttemptEntry, rules: str) -> bool:
+    """Whether an attempt was refused, and by other rules than these."""
+    return not passed(entry) and entry.rules != rules
 
 
 def _reached(

@@ -107,9 +107,10 @@ class StateKeeper:
         slots = {(p.view, p.version, p.generation) for pointers in services.values() for p in pointers.pointers}
         reached: dict[tuple[str, int, int], int] = {}
         for view, version in sorted({(view, version) for view, version, _ in slots}):
-            known = await self._store.watermarks(view, version)
-            reached |= {(view, version, generation): until for generation, until in known.items()}
-        return {slot: until for slot, until in reached.items() if slot in slots}
+            for generation, until in (await self._store.watermarks(view, version)).items():
+                if (view, version, generation) in slots:
+                    reached[view, version, generation] = until
+        return reached
 
     async def _in_force(self, services: Mapping[str, ServicePointers]) -> dict[tuple[str, int], tuple[Mark, ...]]:
         served = {(p.view, p.version) for pointers in services.values() for p in pointers.pointers}
