@@ -43,9 +43,10 @@ screen = Console(stderr=True)
 
 @dataclass
 class Phase:
-    """What was heard while it lasted."""
+    """What was heard while it lasted; `begun` is a moment of `perf_counter`."""
 
     name: str
+    begun: float
     heard: list[Heard] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
@@ -175,7 +176,7 @@ class Scenario:
             await loading
 
     def _begin(self, name: str) -> None:
-        self.phases.append(Phase(name))
+        self.phases.append(Phase(name, perf_counter()))
         screen.print(name)
 
     async def _during(self, name: str) -> None:
@@ -199,6 +200,8 @@ class Scenario:
 
     def _hear(self, heard: Heard) -> None:
         phase = self.phases[-1]
+        if phase.name == "after all" and heard.sent < phase.begun:  # asked while all hung, given up within its deadline
+            phase = self.phases[-2]
         phase.heard.append(heard)
         if heard.status != 200:
             code = json.loads(heard.body)["error"]["code"] if heard.body else "no answer"
