@@ -128,9 +128,8 @@ class Store:
 
     def compute(self, view: FeatureView, days: Sequence[date], *, run_id: str = "") -> list[AttemptEntry]:
         """Compute, audit and commit some days of a view as one attempt; see `offline.attempt.run_attempt`."""
-        judge = partial(audit_and_profile, self.lake)
         with told_if_full(self.lake):
-            return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=judge)
+            return run_attempt(self.spark, self.lake, view, days, clock=self.clock, run_id=run_id, audit=audit_and_profile(self.lake))
 
     def outdated(self, view: FeatureView, days: Sequence[date]) -> list[date]:
         """Those of some days that computing now would bring further."""

@@ -1,7 +1,7 @@
 """One attempt at a range of partitions: compute, audit, commit what changed, log.
 
-    watermark ──► compute ──► audit ──► passed: commit what changed ──► attempt log
-                                 └────► refused: quarantine ──────────► attempt log
+    watermark ──► compute ──► stage what changed ──► audit ──► passed: commit it ──────► attempt log
+                                                       └─────► refused: quarantine ────► attempt log
 
 Nothing a reader sees changes before the audit has passed. Killed anywhere, it is run again: before the
 Delta commit nothing has happened; after it, the next attempt finds the commit by its metadata and logs it.
@@ -9,9 +9,9 @@ Delta commit nothing has happened; after it, the next attempt finds the commit b
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from typing import TypeAlias
 
 import msgspec
 from pyspark.sql import DataFrame, SparkSession
@@ -21,8 +21,8 @@ from penstock.clock import MICROSECOND, Clock, from_micros, to_micros
 from penstock.contract.fingerprint import contract_fingerprint, transformation_fingerprint
 from penstock.contract.view import FeatureView
 from penstock.errors import SourceError
-from penstock.offline.commit import commit_changes, create_feature_table, last_created, row_digest
-from penstock.offline.compute import compute_rows, is_complete, judged_day, range_of, require_utc_session, schema_problems, up_to
+from penstock.offline.commit import commit_files, create_feature_table, last_created, read_features
+from penstock.offline.compute import compute_rows, judged_day, range_of, require_utc_session, schema_problems, up_to
 from penstock.offline.cuts import GATE as CUTS_GATE
 from penstock.offline.cuts import cuts, needs_cuts, problem_at
 from penstock.offline.kept import kept
@@ -30,6 +30,7 @@ from penstock.offline.lake import Lake, feature_table, quarantine_table
 from penstock.offline.logs import AttemptEntry, last_attempts, log_attempts, logged_attempts, newest, passed
 from penstock.offline.profiles import Profile, log_profiles
 from penstock.offline.sources import how_far, require_unchanged, versions
+from penstock.offline.stage import Look, Seen, Staged, looked_at, remove_uncommitted, stage
 from penstock.offline.statistics import ColumnStatistics
 from penstock.offline.task_errors import as_themselves
 from penstock.offline.tile_table import refresh_tiles
@@ -60,8 +61,22 @@ class Verdict:
         return all(self.gates.values())
 
 
-Audit: TypeAlias = Callable[[FeatureView, DataFrame, Mapping[date, datetime]], Mapping[date, Verdict]]
-"""View, computed rows and, per partition, how far it is complete → a verdict for every partition."""
+@dataclass(frozen=True)
+class Audit:
+    """What is looked at of computed rows, and what is said of what was seen.
+
+    Args:
+        look: view and, per partition, how far it is complete → what is seen of a part of one day's rows.
+        judge: view, what was seen of each day, and how far each partition is complete → a verdict for every partition.
+    """
+
+    look: Callable[[FeatureView, Mapping[date, datetime]], Look]
+    judge: Callable[[FeatureView, Seen, Mapping[date, datetime]], Mapping[date, Verdict]]
+
+
+def audited(audit: Audit, view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
+    """A verdict on every partition of some rows that are written nowhere."""
+    return audit.judge(view, looked_at(view, rows, complete_until, audit.look(view, complete_until)), complete_until)
 
 
 def run_attempt(
@@ -107,11 +122,16 @@ def run_attempt(
     if isinstance(computed, Verdict):
         entries = [this.entry(day, limit, computed) for day, limit in limits.items()]
     else:
-        with kept(up_to(view, computed, limits, now).withColumn("row_digest", row_digest(view))) as rows:
-            with as_themselves():
-                verdicts = _with_cuts(spark, lake, this, rows, limits, audit(view, rows, limits))
-            require_unchanged(lake, view, inputs)
-            entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts)
+        mine = up_to(view, computed, limits, now)
+        with kept(mine) if needs_cuts(view) else nullcontext(mine) as rows:
+            staged = _staged(spark, lake, this, rows, limits, audit)
+            try:
+                with as_themselves():
+                    verdicts = _with_cuts(spark, lake, this, rows, limits, audit.judge(view, staged.seen, limits))
+                require_unchanged(lake, view, inputs)
+                entries = _commit_what_passes(spark, lake, this, rows, limits, verdicts, staged)
+            finally:
+                remove_uncommitted(lake, view, staged)
         log_profiles(lake, [this.profile(day, verdict) for day, verdict in verdicts.items() if verdict.statistics is not None])
     log_attempts(lake, entries)
     return entries
@@ -185,21 +205,35 @@ def _with_cuts(
     }
 
 
+def _staged(spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, limits: Mapping[date, datetime], audit: Audit) -> Staged:
+    current = read_features(spark, lake, this.view, this.found_version, (min(limits), max(limits)))
+    location = lake.location(feature_table(this.view))
+    with as_themselves():
+        return stage(this.view, rows, current, limits, location=location, created=this.created, look=audit.look(this.view, limits))
+
+
 def _commit_what_passes(
-    spark: SparkSession, lake: Lake, this: _This, rows: DataFrame, limits: Mapping[date, datetime], verdicts: Mapping[date, Verdict]
+    spark: SparkSession,
+    lake: Lake,
+    this: _This,
+    rows: DataFrame,
+    limits: Mapping[date, datetime],
+    verdicts: Mapping[date, Verdict],
+    staged: Staged,
 ) -> list[AttemptEntry]:
-    good = {day: limit for day, limit in limits.items() if verdicts[day].passed}
-    refused = {day: verdicts[day] for day in limits if day not in good}
+    good = [day for day in limits if verdicts[day].passed]
+    refused = {day: verdicts[day] for day in limits if not verdicts[day].passed}
     if refused:
         _quarantine(spark, lake, this, rows, limits, refused)
     entries = {day: this.entry(day, limit, verdicts[day]) for day, limit in limits.items()}
-    if good:
-        mine = rows.where(is_complete(good))
-        # All that is needed to log the attempt, should this run end right after the commit.
-        note = {"run_id": this.run_id, "entries": msgspec.to_builtins([entries[day] for day in good])}
-        changes = commit_changes(spark, lake, this.view, mine, good, created=this.created, metadata=note)
-        for day, (changed, retracted) in changes.rows.items():
-            entries[day] = msgspec.structs.replace(entries[day], delta_version=changes.version, changed=changed, retracted=retracted)
+    # All that is needed to log the attempt, should this run end right after the commit.
+    note = {"run_id": this.run_id, "entries": msgspec.to_builtins([entries[day] for day in good])}
+    files = {day: staged.files[day] for day in good if day in staged.files}
+    version = commit_files(lake, this.view, files, read=this.found_version, created=this.created, metadata=note)
+    for day in good:
+        file = files.get(day)
+        changed, retracted = (0, 0) if file is None else (file.rows, file.retracted)
+        entries[day] = msgspec.structs.replace(entries[day], delta_version=version, changed=changed, retracted=retracted)
     return list(entries.values())
 
 
@@ -274,8 +308,7 @@ def _quarantine(
     days = spark.createDataFrame(facts, "_day date, reasons array<string>")
     attempt = to_micros(this.created)
     (
-        rows.drop("row_digest")
-        .withColumn("event_date", judged_day(all_days))
+        rows.withColumn("event_date", judged_day(all_days))
         .join(F.broadcast(days), F.col("event_date").eqNullSafe(F.col("_day")))
         .drop("_day")
         .withColumn("attempt", F.lit(attempt))

@@ -7,35 +7,26 @@ no longer computed gets a retraction. So re-runs are idempotent by content.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from deltalake import CommitProperties
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction, RemoveAction
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from penstock.clock import MICROSECOND, from_micros, to_micros
+from penstock.clock import from_micros, to_micros
 from penstock.contract.rules import RESERVED_COLUMNS
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
-from penstock.offline.compute import is_complete
 from penstock.offline.create import create_table
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.spark_tables import columns_of, read_ours
+from penstock.offline.stage import StagedFile
 
 # Written into every commit of ours, under Delta's userMetadata.
 METADATA_FORMAT = 1
-
-# to_json by itself drops nulls, cuts timestamps to milliseconds and writes them in the session's time zone.
-EXACT_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX", "timeZone": "UTC"}
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a commit added, per partition: rows in all, and retractions among them."""
-
-    version: int
-    rows: Mapping[date, tuple[int, int]]
 
 
 def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> None:
@@ -88,127 +79,54 @@ def read_features(
     return rows if days is None else rows.where(F.col("event_date").between(F.lit(days[0]), F.lit(days[1])))
 
 
-def row_digest(view: FeatureView) -> Column:
-    """A digest of a row's features, 16 bytes: equal exactly where all values, nulls included, are equal.
-
-    In it a feature goes by its place among the names in order, not by its name: of a row's text the names were the most. The text
-    is hashed twice, by XXH64 with two seeds: what is compared is one row with the one before it of its key and time, in good faith,
-    for which SHA-256 buys nothing for a third more.
-    """
-    values = F.struct(*[F.col(name).alias(str(place)) for place, name in enumerate(sorted(view.feature_names))])
-    text = F.to_json(values, EXACT_JSON)
-    return F.concat(*[F.unhex(F.lpad(F.hex(hashed), 16, "0")) for hashed in (F.xxhash64(text), F.xxhash64(F.lit(1), text))])
-
-
 def current_rows(rows: DataFrame, view: FeatureView) -> DataFrame:
     """Of each (key, event_time) the row that counts: the greatest (created_time, row_digest); retractions stay."""
     newest = Window.partitionBy(*view.entity.join_keys, "event_time").orderBy(F.desc("created_time"), F.desc("row_digest"))
     return rows.withColumn("_nth", F.row_number().over(newest)).where("_nth = 1").drop("_nth")
 
 
-def commit_changes(
-    spark: SparkSession,
-    lake: Lake,
-    view: FeatureView,
-    computed: DataFrame,
-    complete_until: Mapping[date, datetime],
-    *,
-    created: datetime,
-    metadata: Mapping[str, object],
-) -> Changes:
-    """Write what differs between the computed rows of some partitions and the table's current ones.
+def commit_files(
+    lake: Lake, view: FeatureView, files: Mapping[date, StagedFile], *, read: int, created: datetime, metadata: Mapping[str, object]
+) -> int:
+    """Make staged files part of a view's table, all of them or none.
 
     Args:
-        spark, lake, view: where to and what.
-        computed: join keys, event_time, features, row_digest; rows of these partitions up to their `complete_until`. Read
-            twice, so cached.
-        complete_until: the partitions, with the event time up to which they were computed; current rows
-            after it are left alone.
+        lake, view: where to and what.
+        files: what changed, by day; none: no commit.
+        read: the version that the changes were compared with.
         created: the attempt's created time, later than any in the table.
         metadata: goes into the commit's userMetadata.
 
     Returns:
-        The version that holds the partitions now and what changed; nothing changed: no commit.
+        The version that holds the days now.
 
     Raises:
         CommitError: the table moved on while the comparison was made; or a row would lie in the future.
     """
     table = feature_table(view)
-    read = lake.version(table)
-    if read is None:
-        raise CommitError(f"{table} does not exist; create it first")
-    # Where there are no files of these days the optimizer knows that there is nothing to shuffle and sort for.
-    current = read_features(spark, lake, view, read, (min(complete_until), max(complete_until)))
-    changes = _differences(view, computed, current, complete_until)
-    changes = changes.withColumn("created_time", F.lit(created)).withColumn("attempt", F.lit(to_micros(created)))
-    changes = changes.select(*_columns(view))
-    counted = changes.groupBy("event_date").agg(
-        F.count("*").alias("rows"),
-        F.sum(F.col("retracted").cast("int")).alias("retracted"),
-        F.max(F.unix_micros("available_time")).alias("latest"),
-    )
-    per_day = {row["event_date"]: row for row in counted.collect()}
-    future = {str(day): from_micros(row["latest"]).isoformat() for day, row in per_day.items() if row["latest"] > to_micros(created)}
+    future = {str(day): from_micros(file.latest).isoformat() for day, file in files.items() if file.latest > to_micros(created)}
     if future:
         raise CommitError(f"{table}: rows would become available after now ({created.isoformat()}): {future}")
-    if per_day:
-        # Compared once more: the digests alone are cheaper to compare twice than all values to keep.
-        _append(lake, view, changes, read, created, metadata)
-    version = lake.version(table)
-    assert version is not None
-    return Changes(
-        version, {day: (per_day[day]["rows"], per_day[day]["retracted"]) if day in per_day else (0, 0) for day in complete_until}
-    )
-
-
-def _columns(view: FeatureView) -> list[str]:
-    fixed = ["event_time", "available_time", "created_time", "attempt", "retracted", "row_digest"]
-    return [*view.entity.join_keys, *fixed, *view.feature_names, "event_date"]
-
-
-def _differences(view: FeatureView, computed: DataFrame, table: DataFrame, complete_until: Mapping[date, datetime]) -> DataFrame:
-    keys = [*view.entity.join_keys, "event_time"]
-    current = current_rows(table.where(is_complete(complete_until)), view).select(
-        *keys, F.col("row_digest").alias("_digest"), F.col("retracted").alias("_retracted"), F.col("available_time").alias("_available")
-    )
-    available = F.expr(f"event_time + INTERVAL {view.delay // MICROSECOND} MICROSECOND")
-    new = computed.withColumn("_new", F.lit(True))
-    both = new.join(current, keys, "full_outer").withColumn("available_time", available)
-    is_new = F.col("_new").isNotNull()
-    differs = (F.col("_digest") != F.col("row_digest")) | (F.col("_available") != F.col("available_time"))
-    changed = is_new & (F.col("_digest").isNull() | F.col("_retracted") | differs)
-    vanished = ~is_new & ~F.col("_retracted")
-    return (
-        both.where(changed | vanished)
-        .withColumn("retracted", ~is_new)
-        .withColumn("row_digest", F.coalesce("row_digest", F.lit(b"")))
-        .withColumn("event_date", F.to_date("event_time"))
-    )
-
-
-def _append(lake: Lake, view: FeatureView, changes: DataFrame, read: int, created: datetime, metadata: Mapping[str, object]) -> None:
-    table = feature_table(view)
-    if lake.version(table) != read:
-        raise CommitError(
-            f"{table}: another writer committed version {lake.version(table)} while changes against version {read} were computed",
-            hint="run the partition again; runs that write one table share a Dagster pool, so look for a writer outside it",
-        )
+    if not files:
+        return read
     note = {"format": METADATA_FORMAT, "attempt": to_micros(created), "compared_with": read, **metadata}
-    (
-        changes.repartition("event_date")
-        .sortWithinPartitions("event_date", *view.entity.join_keys, "event_time", "created_time")
-        .write.format("delta")
-        .mode("append")
-        .partitionBy("event_date")
-        .option("userMetadata", json.dumps(note, sort_keys=True, default=str))
-        # Appends never conflict. Two that name the same application do, and an older one that comes late is left out:
-        # so a run that was given up, but whose JVM still works, cannot commit beside the one that took its place.
-        .option("txnAppId", table)
-        .option("txnVersion", to_micros(created))
-        .save(lake.location(table))
+    opened = lake.open(table, read)
+    said = CommitProperties(
+        custom_metadata={"userMetadata": json.dumps(note, sort_keys=True, default=str)},
+        max_commit_retries=0,  # the version after the one compared with, or none
     )
-    if last_created(lake, view) != created:
-        raise CommitError(f"{table}: the changes of attempt {to_micros(created)} were left out: a later attempt has committed")
+    try:
+        adds: list[AddAction | RemoveAction] = [files[day].add for day in sorted(files)]
+        opened.create_write_transaction(adds, "append", opened.schema(), ["event_date"], commit_properties=said)
+    except DeltaError as error:
+        newest = lake.version(table)
+        if newest == read:
+            raise
+        raise CommitError(
+            f"{table}: another writer committed version {newest} while changes against version {read} were computed",
+            hint="run the partition again; runs that write one table share a Dagster pool, so look for a writer outside it",
+        ) from error
+    return read + 1
 
 
 def last_created(lake: Lake, view: FeatureView) -> datetime | None:

@@ -12,7 +12,6 @@ from penstock.clock import MICROSECOND, from_micros, to_micros
 from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import SpineError
-from penstock.offline.commit import row_digest
 from penstock.offline.compute import compute_rows, range_of, require_utc_session, up_to
 from penstock.offline.lake import Lake
 from penstock.offline.sources import how_far, versions
@@ -98,7 +97,7 @@ def _joined(
         .withColumn("created_time", F.lit(now))
         .withColumn("attempt", F.lit(attempt))
         .withColumn("retracted", F.lit(False))
-        .withColumn("row_digest", row_digest(view))
+        .withColumn("row_digest", F.unhex(F.hex(F.xxhash64(*view.feature_names))))
         .withColumn("event_date", F.to_date("event_time"))
     )
     history = History(attempts=tuple(Attempt(day, attempt, limit) for day, limit in limits.items()))

@@ -19,6 +19,7 @@ from penstock.clock import to_micros
 from penstock.contract.fingerprint import schema_id
 from penstock.contract.view import FeatureView
 from penstock.errors import PenstockError, SourceError
+from penstock.offline.attempt import audited
 from penstock.offline.commit import current_rows, read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.sources import how_far
@@ -28,7 +29,7 @@ from penstock.online.codec import decode_value, encode_value
 from penstock.point_in_time.preview import preview
 from penstock.quality.contracts import audit
 from penstock.quality.distributions import unlike
-from penstock.quality.drift import statistics_of_days
+from penstock.quality.drift import statistics_of_day
 from penstock.registry.plan import diff
 from penstock.registry.snapshot import Snapshot
 from penstock.report.checks import Checked, Outcome
@@ -88,7 +89,7 @@ def check_view(spark: SparkSession, lake: Lake, view: FeatureView, now: datetime
 
 
 def _of_rows(spark: SparkSession, lake: Lake, view: FeatureView, rows: DataFrame, day: date, limit: datetime) -> Iterator[Checked]:
-    verdict = audit(view, rows, {day: limit})[day]
+    verdict = audited(audit, view, rows, {day: limit})[day]
     told = f"{day}: {'; '.join([*verdict.reasons, *verdict.warnings])}"
     if not verdict.passed or verdict.warnings:
         yield Checked(view.ref, "contract", Outcome.WARNING if verdict.passed else Outcome.FAILED, told)
@@ -162,7 +163,7 @@ def _values(view: FeatureView, rows: DataFrame, committed: DataFrame, day: date)
 
 
 def _distribution(view: FeatureView, rows: DataFrame, committed: DataFrame, day: date) -> Checked:
-    before, now = (statistics_of_days(view, frame, {day}).get(day, {}) for frame in (committed, rows))
+    before, now = (statistics_of_day(view, frame, day) for frame in (committed, rows))
     notable, compared = unlike(view.features, before, now)
     if notable:
         shown = "; ".join(f"{name}: {said}" for name, said in notable.items())

@@ -1,7 +1,7 @@
 """Contract checks: what a view declares, tested on every partition before it is committed.
 
-One Spark aggregate gives a profile: a row of counts per partition. Great Expectations validates the
-profile, each count beside its bounds, so a range of a year costs one pass and every partition has its own
+In the one pass over computed rows each rule counts, which gives a profile: a row of counts per partition. Great Expectations
+validates the profile, each count beside its bounds, so a range of a year costs no pass of its own and every partition has its own
 verdict. The bounds are generated from the view. Because what is expected is expected of a *count*, and a
 partition that has no profile row fails by itself, the silent passes of row-level expectations (an empty,
 all-null or NaN frame "succeeds") cannot happen; see docs/adr/0006.
@@ -13,23 +13,23 @@ import warnings
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import reduce
-from operator import or_
 from typing import Any
 
+import msgspec
+import numpy as np
 import pandas as pd
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.contract.row_rules import Kind, RowRule, shown
 from penstock.contract.view import FeatureView
 from penstock.dtypes import is_list
 from penstock.errors import PenstockError
-from penstock.offline.attempt import Verdict
-from penstock.offline.compute import is_complete, judged_day
+from penstock.offline.attempt import Audit, Verdict
+from penstock.offline.stage import Look, Part, Seen
 from penstock.offline.watermark import DAY, start_of
 
-NO_EVENT_TIME, REPEATED = Kind.EVENT_TIME_NOT_NULL.value, Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME.value
+NO_EVENT_TIME = Kind.EVENT_TIME_NOT_NULL.value
 BOUNDED = (("seen", "least"), ("most", "seen"))
 """What is expected of each count: the first is at least the second."""
 _PARTITION = "partition"
@@ -37,11 +37,9 @@ _PARTITION = "partition"
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: a count, or a share of rows, per partition that must lie between two bounds, ends included; without a metric it is
-    counted apart. One that warns refuses nothing."""
+    """One rule: a count, or a share of rows, per partition that must lie between two bounds, ends included. It may only warn."""
 
     name: str
-    metric: Column | None
     minimum: float | None = None
     maximum: float | None = None
     closed_days_only: bool = False
@@ -59,81 +57,126 @@ class Rule:
 
 
 def rules(view: FeatureView) -> list[Rule]:
-    """The rules of a view, over computed rows with `_complete` (whether their day is complete so far; null without an event time) added."""
-    return [_measured(view, rule) for rule in view.row_rules]
+    """The rules of a view."""
+    return [_bounded(rule) for rule in view.row_rules]
 
 
-def _measured(view: FeatureView, rule: RowRule) -> Rule:
-    """A rule with what it counts."""
-    column, rows = F.col(rule.feature), F.count(F.lit(1))
-
-    def counted(metric: Column | None, minimum: float | None = None, maximum: float | None = None) -> Rule:
-        return Rule(rule.name, metric, minimum, maximum, rule.closed_days_only, rule.warns, rule.kind is Kind.NULL_BUDGET)
-
-    def none_of(broken: Column) -> Rule:
-        return counted(F.count_if(broken), maximum=0)
-
+def _bounded(rule: RowRule) -> Rule:
+    minimum: float | None = None
+    maximum: float | None = 0
     match rule.kind:
         case Kind.ROWS_AT_LEAST:
-            return counted(rows, minimum=rule.bound)
-        case Kind.ROWS_AT_MOST:
-            return counted(rows, maximum=rule.bound)
-        case Kind.JOIN_KEYS_NOT_NULL:
-            return none_of(reduce(or_, (F.col(name).isNull() for name in view.entity.join_keys), F.lit(False)))
-        case Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME:
-            return counted(None, maximum=0)
-        case Kind.EVENT_TIME_NOT_NULL:
-            return none_of(F.col("event_time").isNull())
-        case Kind.EVENT_TIME_NOT_IN_FUTURE:
-            return none_of(~F.col("_complete"))
-        case Kind.NOT_ALL_NULL:
-            return counted(F.when(F.count(column) == 0, rows).otherwise(0), maximum=0)
-        case Kind.NOT_NULL:
-            return none_of(column.isNull())
-        case Kind.NULL_BUDGET:
-            return counted(F.count_if(column.isNull()) / rows, maximum=rule.bound)
+            minimum, maximum = rule.bound, None
+        case Kind.ROWS_AT_MOST | Kind.NULL_BUDGET:
+            maximum = rule.bound
+    return Rule(rule.name, minimum, maximum, rule.closed_days_only, rule.warns, rule.kind is Kind.NULL_BUDGET)
+
+
+class Counted(msgspec.Struct):
+    """Of some rows of one day, how many there are, and what each rule counts: rows that break it; of NOT_ALL_NULL, those with a value."""
+
+    rows: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rows of one day → what each rule counts of them. Counts of a day's parts add up."""
+
+    join_keys: tuple[str, ...]
+    rules: tuple[RowRule, ...]
+
+    def __call__(self, part: Part) -> Counted:
+        return Counted(part.rows.num_rows, {rule.name: self._of(rule, part) for rule in self.rules})
+
+    def _of(self, rule: RowRule, part: Part) -> int:
+        rows = part.rows
+        match rule.kind:
+            case Kind.ROWS_AT_LEAST | Kind.ROWS_AT_MOST:
+                return int(rows.num_rows)
+            case Kind.JOIN_KEYS_NOT_NULL:
+                return int(np.sum(np.any([np.asarray(pc.is_null(rows[name])) for name in self.join_keys], axis=0)))
+            case Kind.ONE_ROW_PER_KEY_AND_EVENT_TIME:
+                return part.repeated
+            case Kind.EVENT_TIME_NOT_NULL:
+                return int(rows["event_time"].null_count)
+            case Kind.EVENT_TIME_NOT_IN_FUTURE:
+                return _how_many(pc.invert(part.complete))
+            case Kind.NOT_ALL_NULL:
+                return int(rows.num_rows - rows[rule.feature].null_count)
+            case Kind.NOT_NULL | Kind.NULL_BUDGET:
+                return int(rows[rule.feature].null_count)
+            case _:
+                return _of_values(rule, rows[rule.feature])
+
+
+def _of_values(rule: RowRule, column: pa.ChunkedArray) -> int:
+    """How many values break a rule; null breaks none of these."""
+    match rule.kind:
+        case Kind.IS_A_NUMBER if is_list(rule.dtype):
+            unreal = pc.fill_null(pc.invert(pc.is_finite(pc.list_flatten(column))), False)
+            return int(pc.count_distinct(pc.list_parent_indices(column).filter(unreal)).as_py())
         case Kind.IS_A_NUMBER:
-            return none_of(F.exists(column, _is_unreal) if is_list(rule.dtype) else _is_unreal(column))
+            return _how_many(pc.invert(pc.is_finite(column)))
         case Kind.AT_LEAST:
-            return none_of(column < F.lit(rule.bound))
+            return _how_many(pc.less(column.cast(pa.float64(), safe=False), rule.bound))
         case Kind.AT_MOST:
-            return none_of(column > F.lit(rule.bound))
+            numbers = column.cast(pa.float64(), safe=False)
+            return _how_many(pc.or_(pc.greater(numbers, rule.bound), pc.is_nan(numbers)))  # as Spark has it: greater than every number
         case Kind.ALLOWED:
-            return none_of(~column.isin(*rule.allowed))
+            values = column.cast(pa.int64()) if pa.types.is_integer(column.type) else column
+            return _how_many(pc.and_(pc.is_valid(values), pc.invert(pc.is_in(values, pa.array(rule.allowed, values.type)))))
+    raise AssertionError(rule.kind)
 
 
-def _is_unreal(column: Column) -> Column:
-    return F.isnan(column) | column.isin(float("inf"), float("-inf"))
+def _how_many(broken: pa.ChunkedArray) -> int:
+    return int(pc.sum(broken).as_py() or 0)
 
 
-def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
-    """A verdict on every partition of some computed rows.
+def _look(view: FeatureView, complete_until: Mapping[date, datetime]) -> Look:  # noqa: ARG001  # the day's end plays no part in counting
+    return _Encoded(Count(tuple(view.entity.join_keys), view.row_rules))
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    count: Count
+
+    def __call__(self, part: Part) -> bytes:
+        return msgspec.json.encode(self.count(part))
+
+
+def _judge(view: FeatureView, seen: Seen, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
+    counted = {day: [msgspec.json.decode(one, type=Counted) for one in parts] for day, parts in seen.items()}
+    return verdicts(view, counted, complete_until)
+
+
+audit = Audit(_look, _judge)
+"""Holds every partition to its view's contract: counts what each rule asks for, and gives a verdict on each.
+
+A rule that needs a whole day applies to days that have closed. A row without an event time may belong to any: it refuses them all.
+"""
+
+
+def verdicts(
+    view: FeatureView, counted: Mapping[date | None, Sequence[Counted]], complete_until: Mapping[date, datetime]
+) -> Mapping[date, Verdict]:
+    """A verdict on every partition, one with no rows included.
 
     Args:
         view: what declares the rules.
-        rows: join keys, event_time and features.
-        complete_until: the partitions to judge → how far each is complete; rules that need a whole day
-            apply to days that have closed. A row without an event time may belong to any: it refuses them all.
-
-    Returns:
-        A verdict for each partition, one with no rows included.
+        counted: day → what was counted of its parts; None: of rows without an event time.
+        complete_until: the partitions to judge → how far each is complete.
     """
     checks = rules(view)
-    judged = rows.withColumn("_day", judged_day(complete_until)).withColumn("_complete", is_complete(complete_until))
-    counts = [rule.metric.alias(rule.name) for rule in checks if rule.metric is not None]
-    profile = judged.groupBy("_day").agg(F.count(F.lit(1)).alias("_rows"), *counts)
-    repeated = _repeated(view, judged)
-    counted = {row["_day"]: {**row.asDict(), REPEATED: repeated.get(row["_day"], 0)} for row in profile.collect()}
-    nowhere = counted.pop(None, {"_rows": 0})["_rows"]
-    empty = {"_rows": 0, **{rule.name: 0 for rule in checks}}
-    table = pd.DataFrame([{_PARTITION: day, **(counted.get(day) or empty), NO_EVENT_TIME: nowhere} for day in complete_until])
+    nowhere = sum(part.rows for part in counted.get(None, []))
+    table = pd.DataFrame([{_PARTITION: day, **_seen(view, counted.get(day, [])), NO_EVENT_TIME: nowhere} for day in complete_until])
     closed = {day for day, limit in complete_until.items() if limit >= start_of(day) + DAY}
     failed = validate(table, checks, closed)
-    verdicts = {}
+    found = {}
     for record in table.to_dict("records"):
         day = record[_PARTITION]
         broken = [rule for rule in checks if rule.name in failed[day]]
-        verdicts[day] = Verdict(
+        found[day] = Verdict(
             rows=int(record["_rows"]),
             gates={
                 rule.name: rule.name not in failed[day]
@@ -143,18 +186,23 @@ def audit(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, date
             reasons=[rule.sentence(record[rule.name]) for rule in broken if not rule.warns],
             warnings=[rule.sentence(record[rule.name]) for rule in broken if rule.warns],
         )
-    return verdicts
+    return found
 
 
-def _repeated(view: FeatureView, judged: DataFrame) -> dict[date | None, int]:
-    """Day → how many of its rows repeat the key and event time of another; no day of which none does. Beside the other counts, Spark
-    would carry all of them through a shuffle by key."""
-    which = [*view.entity.join_keys, "event_time"]
-    # Rows that are equal have one hash: where no hash repeats, no row does, and numbers are half as dear to group by as keys.
-    if judged.groupBy(F.xxhash64(*which)).count().where("count > 1").isEmpty():
-        return {}
-    each = judged.groupBy("_day", *which).agg((F.count(F.lit(1)) - 1).alias("_more"))
-    return {row["_day"]: row["_more"] for row in each.groupBy("_day").agg(F.sum("_more").alias("_more")).collect()}
+def _seen(view: FeatureView, parts: Sequence[Counted]) -> dict[str, float]:
+    """Rule → what is held against its bounds, of a day."""
+    rows = sum(part.rows for part in parts)
+    seen: dict[str, float] = {"_rows": rows}
+    for rule in view.row_rules:
+        count = sum(part.counts[rule.name] for part in parts)
+        match rule.kind:
+            case Kind.NOT_ALL_NULL:
+                seen[rule.name] = 0 if count else rows
+            case Kind.NULL_BUDGET:
+                seen[rule.name] = count / rows if rows else 0
+            case _:
+                seen[rule.name] = count
+    return seen
 
 
 def validate(table: pd.DataFrame, checks: Sequence[Rule], closed: Set[date]) -> dict[date, set[str]]:

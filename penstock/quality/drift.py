@@ -11,24 +11,22 @@ What drifts may be right: a holiday, a new airport. So drift is a remark and ref
 a day on which a feature is largely otherwise, five times as far (`SkewPolicy.hold_back`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import partial
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from penstock.contract.view import FeatureView
-from penstock.offline.attempt import Verdict
-from penstock.offline.compute import judged_day
+from penstock.offline.attempt import Audit, Verdict
 from penstock.offline.lake import Lake
 from penstock.offline.profiles import profiles_of
+from penstock.offline.stage import Look, Part, Seen, looked_at
 from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
 from penstock.offline.watermark import DAY, start_of
-from penstock.quality.contracts import audit
+from penstock.quality.contracts import Count, Counted, verdicts
 from penstock.quality.distributions import Distance, Size, distances
 
 GATE = "distribution"
@@ -43,67 +41,64 @@ REMARKED, HELD_BACK = 2.0, 5.0
 COMPARED = 31 * DAY
 """How long before the newest day of an attempt a day is compared; of older ones nobody asks any more."""
 
-_ROWS_AT_ONCE = 1_000_000
-
 Statistics = Mapping[str, ColumnStatistics]
 
 
-def audit_and_profile(lake: Lake, view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
-    """A verdict on every partition of some computed rows, and of closed days what they are like; see `contracts.audit`."""
-    verdicts = dict(audit(view, rows, complete_until))
-    closed = {day for day, limit in complete_until.items() if limit >= start_of(day) + DAY and verdicts[day].rows}
-    if not closed:
-        return verdicts
-    found = statistics_of_days(view, rows, closed)
+def audit_and_profile(lake: Lake) -> Audit:
+    """Holds partitions to their contract (`contracts.audit`), and says of closed days what they are like."""
+    return Audit(_look, partial(_judge, lake))
+
+
+class _Seen(msgspec.Struct):
+    """Of some rows of one day."""
+
+    counted: Counted
+    statistics: dict[str, ColumnStatistics] | None
+
+
+@dataclass(frozen=True)
+class _Look:
+    count: Count
+    features: tuple[str, ...]
+    closed: frozenset[date]
+
+    def __call__(self, part: Part) -> bytes:
+        described = statistics_of(part.rows, self.features, distinct=False) if part.day in self.closed else None
+        return msgspec.json.encode(_Seen(self.count(part), described))
+
+
+def _look(view: FeatureView, complete_until: Mapping[date, datetime]) -> Look:
+    closed = frozenset(day for day, limit in complete_until.items() if limit >= start_of(day) + DAY)
+    return _Look(Count(tuple(view.entity.join_keys), view.row_rules), tuple(view.feature_names), closed)
+
+
+def _judge(lake: Lake, view: FeatureView, seen: Seen, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
+    parts = {day: [msgspec.json.decode(one, type=_Seen) for one in of_day] for day, of_day in seen.items()}
+    judged = dict(verdicts(view, {day: [one.counted for one in of_day] for day, of_day in parts.items()}, complete_until))
+    found = {
+        day: merged([one.statistics for one in of_day if one.statistics is not None])
+        for day, of_day in parts.items()
+        if day is not None and of_day[0].statistics is not None
+    }
     recent = {day for day in found if is_compared(view, day, max(complete_until))}
     before = {day - weeks * 7 * DAY for day in recent for weeks in range(1, WEEKS + 1)} - set(found)
     known: dict[date, Statistics] = {**{day: profile.statistics for day, profile in profiles_of(lake, view, before).items()}, **found}
     for day, statistics in found.items():
         weeks = [known[day - n * 7 * DAY] for n in range(1, WEEKS + 1) if day - n * 7 * DAY in known] if day in recent else []
-        verdicts[day] = _judged(view, replace(verdicts[day], statistics=statistics), weeks)
-    return verdicts
+        judged[day] = _compared(view, replace(judged[day], statistics=statistics), weeks)
+    return judged
+
+
+def statistics_of_day(view: FeatureView, rows: DataFrame, day: date) -> Statistics:
+    """Feature → what its values are like, of a day's rows in Spark; none: there are no rows."""
+    whole = {day: start_of(day) + DAY}
+    parts = [msgspec.json.decode(one, type=_Seen) for one in looked_at(view, rows, whole, _look(view, whole)).get(day, [])]
+    return merged([one.statistics for one in parts if one.statistics is not None])
 
 
 def is_compared(view: FeatureView, day: date, newest: date) -> bool:
     """Whether a day is compared with the weeks before, by an attempt whose newest day is another."""
     return view.skew.hold_back or newest - day < COMPARED
-
-
-def statistics_of_days(view: FeatureView, rows: DataFrame, days: set[date]) -> dict[date, Statistics]:
-    """Day → feature → what its values are like, of rows in Spark."""
-    names = list(view.feature_names)
-    of_days = rows.select(judged_day(days).alias("_day"), *names).where(F.col("_day").isNotNull())
-    parts = of_days.mapInArrow(_Statistics(names), "day date, statistics string").collect()
-    found: dict[date, list[dict[str, ColumnStatistics]]] = {}
-    for day, text in parts:
-        found.setdefault(day, []).append(msgspec.json.decode(text, type=dict[str, ColumnStatistics]))
-    return {day: merged(of_day) for day, of_day in found.items()}
-
-
-class _Statistics:
-    """Batches of rows with their day → a row for each day of theirs, with the statistics as JSON."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
-
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        held: list[pa.RecordBatch] = []
-        for batch in batches:
-            held.append(batch)
-            if sum(one.num_rows for one in held) >= _ROWS_AT_ONCE:
-                yield self._of(pa.Table.from_batches(held))
-                held = []
-        if held:
-            yield self._of(pa.Table.from_batches(held))
-
-    def _of(self, rows: pa.Table) -> pa.RecordBatch:
-        days = pc.unique(rows["_day"]).to_pylist()
-        texts = [msgspec.json.encode(self._of_day(rows, day)).decode() for day in days]
-        return pa.RecordBatch.from_pydict({"day": pa.array(days, pa.date32()), "statistics": pa.array(texts, pa.string())})
-
-    def _of_day(self, rows: pa.Table, day: date) -> dict[str, ColumnStatistics]:
-        mine = rows.filter(pc.equal(rows["_day"], pa.scalar(day, pa.date32())))
-        return statistics_of(mine, self._names, distinct=False)
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class Drift:
         return self.distance.size in sizes and self.distance.value > times * self.apart
 
 
-def _judged(view: FeatureView, verdict: Verdict, weeks: Sequence[Statistics]) -> Verdict:
+def _compared(view: FeatureView, verdict: Verdict, weeks: Sequence[Statistics]) -> Verdict:
     if len(weeks) < AT_LEAST or verdict.statistics is None:
         return verdict
     found = drift(view, weeks, verdict.statistics)

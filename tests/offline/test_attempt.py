@@ -11,10 +11,9 @@ from penstock.clock import FixedClock
 from penstock.contract import Feature
 from penstock.errors import CommitError, ConfigError, SourceError
 from penstock.offline import attempt as attempt_module
-from penstock.offline import commit as commit_module
-from penstock.offline.attempt import outdated, run_attempt
+from penstock.offline.attempt import Audit, outdated, run_attempt
 from penstock.offline.ingest import ingest_days
-from penstock.offline.lake import Lake, feature_table, quarantine_table
+from penstock.offline.lake import Lake, feature_table, listed_files, quarantine_table
 from penstock.offline.logs import attempts
 from penstock.quality.contracts import audit
 from tests.world import MONDAY, World, orders, view_of_orders
@@ -30,6 +29,14 @@ def world(spark: Any, tmp_path: Path) -> World:
     world.place("ann", 10.0, MONDAY + 9 * HOUR)
     world.place("bob", 20.0, MONDAY + 10 * HOUR)
     return world
+
+
+def files_of_nobody(world: World) -> list[str]:
+    """Files in the folder of the table that its log does not name."""
+    table = world.lake.location(feature_table(world.view))
+    named = {file["path"] for file in listed_files(world.lake.open(feature_table(world.view)))}
+    found = [str(path.relative_to(table)) for path in Path(table).glob("event_date=*/*.parquet")]
+    return [path for path in found if path not in named]
 
 
 def test_computing_again_commits_nothing_and_still_moves_the_watermark(world: World) -> None:
@@ -72,14 +79,6 @@ def test_features_declared_in_another_order_change_no_row_and_values_that_change
         world.clock.advance(HOUR)
 
 
-def test_digests_are_of_sixteen_bytes_and_differ_where_values_do(spark: Any) -> None:
-    view = view_of_orders(features=[Feature("amount", "float64", unit="euro"), Feature("refund", "float64", unit="euro")])
-    rows = spark.range(60).crossJoin(spark.range(60).toDF("other")).selectExpr("id / 7D AS amount", "nullif(other, 3) / 7D AS refund")
-    digests = [row[0] for row in rows.select(commit_module.row_digest(view)).collect()]
-    assert {len(digest) for digest in digests} == {16}
-    assert len(set(digests)) == 3600
-
-
 def test_a_changed_value_is_a_new_row_and_the_old_one_stays(world: World) -> None:
     world.compute(TODAY)
     world.clock.advance(HOUR)
@@ -119,6 +118,7 @@ def test_a_partition_that_fails_is_quarantined_and_its_neighbour_is_committed(wo
     assert [name for name, passed in bad.gates.items() if not passed] == ["amount_at_least_0"]
     assert bad.reasons == ["amount_at_least_0: 1 row(s), expected none"]
     assert {row[1].date() for row in world.rows()} == {TODAY}
+    assert files_of_nobody(world) == []
     kept = world.spark.read.format("delta").load(world.lake.location(quarantine_table(world.view))).collect()
     assert [(row["customer"], row["amount"], row["reasons"]) for row in kept] == [("ann", -5.0, bad.reasons)]
     world.placed[-1] = world.placed[-1].__class__("ann", 5.0, MONDAY - 3 * HOUR)
@@ -272,21 +272,21 @@ def test_what_a_creation_of_the_table_left_that_was_killed_is_in_nobodys_way(wor
     assert (entry.state, entry.rows, len(world.rows())) == ("passed", 2, 2)
 
 
-def test_a_commit_is_refused_when_another_writer_came_between(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_is_refused_when_another_writer_came_between(world: World) -> None:
     world.compute(TODAY)
     world.placed.pop()
     world.ingest([TODAY])
-    compare = commit_module._differences
 
     def interfering(*arguments: Any) -> Any:
         table = world.lake.location(feature_table(world.view))
         existing = world.lake.dataset(feature_table(world.view)).to_table()
         write_deltalake(table, existing.slice(0, 1), mode="append")
-        return compare(*arguments)
+        return audit.judge(*arguments)
 
-    monkeypatch.setattr(commit_module, "_differences", interfering)
+    between = Audit(audit.look, interfering)
     with pytest.raises(CommitError, match="another writer committed version 2"):
-        run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="late", audit=audit)
+        run_attempt(world.spark, world.lake, world.view, [TODAY], clock=world.clock, run_id="late", audit=between)
+    assert files_of_nobody(world) == []
 
 
 def test_a_source_that_was_never_ingested_is_a_clear_error(world: World) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from penstock.offline.content import Content, content_of
+from penstock.offline.content import Content, content_of, row_digests
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 ROWS = pa.table(
@@ -89,3 +89,15 @@ def test_a_hash_stays_what_it_is(rows: int) -> None:
     # kept in manifests: it may never change
     expected = {0: "941e0c502c87478811f1b6a130227018", 1: "f1e6078979a85a710ec3bf0e4127b02e"}[rows]
     assert content_of(ROWS.slice(0, rows)).text == expected
+
+
+def test_a_row_has_sixteen_bytes_that_differ_where_its_values_do() -> None:
+    numbers = [(None if n == 3 else n / 7, None if other == 3 else other / 7) for n in range(60) for other in range(60)]
+    rows = pa.table({"amount": [one for one, _ in numbers], "refund": [other for _, other in numbers]})
+    digests = row_digests(rows, ["amount", "refund"]).to_pylist()
+    assert {len(digest) for digest in digests} == {16}
+    assert len(set(digests)) == 3600
+    assert row_digests(rows, ["refund", "amount"]).to_pylist() == digests
+    assert row_digests(ROWS, ROWS.schema.names).to_pylist() == [
+        row_digests(ROWS.slice(n, 1), ROWS.schema.names)[0].as_py() for n in range(ROWS.num_rows)
+    ]

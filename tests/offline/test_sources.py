@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from penstock.clock import FixedClock, to_micros
 from penstock.contract import Feature, FeatureView, FreshnessSla, Source, available_after, count, days, delta, hours, minutes, parquet
 from penstock.errors import SourceError
-from penstock.offline.attempt import outdated, run_attempt
+from penstock.offline.attempt import Audit, outdated, run_attempt
 from penstock.offline.commit import read_features
 from penstock.offline.lake import Lake, feature_table
 from penstock.offline.logs import AttemptEntry
@@ -179,8 +179,8 @@ def test_files_that_change_while_they_are_read_fail_the_attempt(spark: Any, lake
 
     def writes_meanwhile(*given: Any) -> Any:
         pq.write_table(TWO, f"{lake.project}/data/orders/2.parquet")
-        return audit(*given)
+        return audit.judge(*given)
 
     with pytest.raises(SourceError, match="changed while they were read"):
-        run_attempt(spark, lake, spending(source), [TODAY], clock=NOON, run_id="", audit=writes_meanwhile)
+        run_attempt(spark, lake, spending(source), [TODAY], clock=NOON, run_id="", audit=Audit(audit.look, writes_meanwhile))
     assert lake.version(feature_table(spending(source))) == 0  # created, nothing committed

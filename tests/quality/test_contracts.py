@@ -9,6 +9,7 @@ import pytest
 
 from penstock.contract import Entity, Feature
 from penstock.errors import PenstockError
+from penstock.offline.attempt import audited
 from penstock.quality.contracts import Rule, audit, rules, unexpected, validate
 from tests.world import MONDAY, view_of_orders
 
@@ -20,7 +21,7 @@ VIEW = view_of_orders(features=[Feature("amount", "float64", minimum=0, maximum=
 
 def judge(spark: Any, rows: list[tuple[Any, ...]], days: dict[date, datetime] | None = None) -> Any:
     frame = spark.createDataFrame(rows, "customer string, event_time timestamp, amount double, n bigint")
-    return audit(VIEW, frame, days or CLOSED)[TODAY]
+    return audited(audit, VIEW, frame, days or CLOSED)[TODAY]
 
 
 def at(hour: int) -> datetime:
@@ -79,7 +80,7 @@ SHOPS = view_of_orders(
 def judge_shops(spark: Any, rows: list[tuple[Any, ...]], limit: datetime = MONDAY + DAY, view: Any = SHOPS) -> Any:
     stamped = [("ann", at(n), *row) for n, row in enumerate(rows)]
     frame = spark.createDataFrame(stamped, "customer string, event_time timestamp, shop string, items int, rating double")
-    return audit(view, frame, {TODAY: limit})[TODAY]
+    return audited(audit, view, frame, {TODAY: limit})[TODAY]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_is_counted_is_told_in_full(spark: Any) -> None:
     frame = spark.range(199_999).selectExpr(
         "CAST(id AS string) AS customer", "TIMESTAMP '2026-03-02 01:00:00' AS event_time", "IF(id = 7, NULL, 1000001.5D) AS amount"
     )
-    assert audit(view, frame, CLOSED)[TODAY].reasons == [
+    assert audited(audit, view, frame, CLOSED)[TODAY].reasons == [
         "rows_at_least_200000: 199999, expected at least 200000",
         "amount_null_budget: 5e-06 of the rows, expected at most 0",
         "amount_at_most_1000001: 199998 row(s), expected none",
@@ -139,9 +140,9 @@ def test_bounds_of_32_bits_and_numbers_in_lists(spark: Any) -> None:
     view = view_of_orders(features=[Feature("ratio", "float32", minimum=0.1, maximum=0.7), Feature("shape", "list[float64]")])
     schema = "customer string, event_time timestamp, ratio float, shape array<double>"
     fits = [("ann", at(1), 0.1, [1.0]), ("bob", at(1), 0.7, []), ("cid", at(1), None, None)]
-    assert audit(view, spark.createDataFrame(fits, schema), CLOSED)[TODAY].passed
+    assert audited(audit, view, spark.createDataFrame(fits, schema), CLOSED)[TODAY].passed
     odd = [("ann", at(1), 0.09, [1.0, None, float("nan")]), ("bob", at(1), 0.71, [float("inf")])]
-    assert audit(view, spark.createDataFrame(odd, schema), CLOSED)[TODAY].reasons == [
+    assert audited(audit, view, spark.createDataFrame(odd, schema), CLOSED)[TODAY].reasons == [
         "ratio_at_least_0.1: 1 row(s), expected none",
         "ratio_at_most_0.7: 1 row(s), expected none",
         "shape_is_a_number: 2 row(s), expected none",
@@ -151,7 +152,7 @@ def test_bounds_of_32_bits_and_numbers_in_lists(spark: Any) -> None:
 def test_a_view_of_an_entity_without_keys_is_judged(spark: Any) -> None:
     view = view_of_orders(entity=Entity("market", None))
     frame = spark.createDataFrame([(at(1), 1.0), (at(1), 2.0)], "event_time timestamp, amount double")
-    assert audit(view, frame, CLOSED)[TODAY].reasons == ["one_row_per_key_and_event_time: 1 row(s), expected none"]
+    assert audited(audit, view, frame, CLOSED)[TODAY].reasons == ["one_row_per_key_and_event_time: 1 row(s), expected none"]
 
 
 def test_each_partition_has_a_verdict_of_its_own(spark: Any) -> None:
@@ -160,7 +161,7 @@ def test_each_partition_has_a_verdict_of_its_own(spark: Any) -> None:
         [("ann", at(-1), 1.0, 1), ("ann", at(1), -1.0, 1), ("ann", at(25), 1.0, 1)],
         "customer string, event_time timestamp, amount double, n bigint",
     )
-    assert [verdict.passed for verdict in audit(VIEW, frame, days).values()] == [True, False, True]
+    assert [verdict.passed for verdict in audited(audit, VIEW, frame, days).values()] == [True, False, True]
 
 
 def test_a_rule_that_is_lost_on_the_way_is_an_error_and_never_a_pass() -> None:
@@ -192,7 +193,7 @@ def test_an_expectation_that_raised_or_saw_too_little_is_an_error_and_never_a_pa
 
 
 def test_bounds_are_inside_and_a_count_that_is_no_number_is_within_none() -> None:
-    checks = [Rule("most", None, maximum=0), Rule("least", None, minimum=1, closed_days_only=True), Rule("both", None, 2, 3.5)]
+    checks = [Rule("most", maximum=0), Rule("least", minimum=1, closed_days_only=True), Rule("both", 2, 3.5)]
     first, second, third = (TODAY + n * DAY for n in range(3))
     profile = pd.DataFrame(
         [

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from penstock.clock import FixedClock
 from penstock.contract import Feature, SkewPolicy
-from penstock.offline.attempt import Verdict, run_attempt
+from penstock.offline.attempt import Verdict, audited, run_attempt
 from penstock.offline.lake import Lake
 from penstock.offline.profiles import Profile, log_profiles, profiles_of, remarks_of
 from penstock.offline.statistics import ColumnStatistics, statistics_of
@@ -53,7 +52,7 @@ def judge(spark: Any, lake: Lake, view: Any, days: Mapping[date, Any], closed: b
     ]
     frame = spark.createDataFrame(rows, "customer string, event_time timestamp, amount double")
     limits = {day: MONDAY + (day - MONDAY.date()) + (DAY if closed else timedelta(hours=21)) for day in days}
-    return audit_and_profile(lake, view, frame, limits)
+    return audited(audit_and_profile(lake), view, frame, limits)
 
 
 @pytest.mark.real
@@ -105,7 +104,7 @@ def test_a_day_that_is_held_back_changes_nothing_and_what_it_was_like_is_kept(sp
         world.place(f"c{n}", float(value), MONDAY + timedelta(minutes=n))
     days = [MONDAYS[-1]]
     world.ingest(days)
-    audit = partial(audit_and_profile, world.lake)
+    audit = audit_and_profile(world.lake)
     (entry,) = run_attempt(spark, world.lake, STRICT, days, clock=world.clock, run_id="", audit=audit)
     assert (entry.state, entry.gates[GATE]) == ("quarantined", False)
     assert world.rows_by_key() == {}
