@@ -21,6 +21,7 @@ from penstock.contract.view import FeatureView
 from penstock.dtypes import spark_type
 from penstock.errors import CommitError
 from penstock.offline.create import create_table
+from penstock.offline.delta_files import bounded
 from penstock.offline.lake import RETENTION, Lake, feature_table
 from penstock.offline.spark_tables import columns_of, read_ours
 from penstock.offline.stage import StagedFile
@@ -43,8 +44,7 @@ def create_feature_table(spark: SparkSession, lake: Lake, view: FeatureView) -> 
     columns += ["event_time TIMESTAMP NOT NULL", "available_time TIMESTAMP NOT NULL", "created_time TIMESTAMP NOT NULL"]
     columns += ["attempt BIGINT NOT NULL", "retracted BOOLEAN NOT NULL", "row_digest BINARY NOT NULL"]
     columns += [f"`{f.name}` {spark_type(f.dtype)}" for f in view.features] + ["event_date DATE NOT NULL"]
-    keys = ",".join([*view.entity.join_keys, "event_time", "available_time", "created_time", "attempt"])
-    properties = {**RETENTION, "delta.dataSkippingStatsColumns": keys}
+    properties = {**RETENTION, "delta.dataSkippingStatsColumns": ",".join(bounded(view.entity.join_keys))}
     listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
     declared = f"({', '.join(columns)}) USING DELTA PARTITIONED BY (event_date) TBLPROPERTIES ({listed})"
     create_table(spark, lake, table, declared)

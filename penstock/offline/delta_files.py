@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -46,6 +46,11 @@ def added(
     }
     size = files.get_file_info(path).size
     return AddAction(name, size, dict(partition), now_ms(), data_change, json.dumps(stats))
+
+
+def bounded(keys: Iterable[str]) -> list[str]:
+    """The columns of a feature table whose least and greatest values of each file stand in its log: those that readers prune by."""
+    return [*keys, "event_time", "available_time", "created_time", "attempt"]
 
 
 def now_ms() -> int:

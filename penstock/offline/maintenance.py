@@ -24,7 +24,7 @@ from pyarrow.fs import FileSystem
 from penstock.config import ROWS_PER_GROUP
 from penstock.contract.view import FeatureView
 from penstock.errors import CommitError
-from penstock.offline.delta_files import added, now_ms
+from penstock.offline.delta_files import added, bounded, now_ms
 from penstock.offline.lake import Lake, feature_table, listed_files
 
 _SORTED_WITHIN = ("event_time", "created_time")
@@ -91,7 +91,7 @@ def _folded(
     name = f"{PurePosixPath(paths[0]).parent}/part-{uuid4()}.snappy.parquet"
     pq.write_table(rows, f"{root}/{name}", filesystem=files, row_group_size=ROWS_PER_GROUP)
     partition: dict[str, str | None] = {"event_date": day.isoformat()}
-    bounds = {column: _ends(rows[column]) for column in (*keys, "event_time", "available_time", "created_time", "attempt")}
+    bounds = {column: _ends(rows[column]) for column in bounded(keys)}
     add = added(files, f"{root}/{name}", name, rows.num_rows, bounds, {"event_date": day.isoformat()}, data_change=False)
     removed = [RemoveAction(path, False, now_ms(), part["size_bytes"], partition) for path, part in zip(paths, parts, strict=True)]
     return add, removed

@@ -33,7 +33,7 @@ from penstock.contract.view import FeatureView
 from penstock.offline.arrow import arrow_type
 from penstock.offline.compute import is_complete, judged_day
 from penstock.offline.content import row_digests
-from penstock.offline.delta_files import added
+from penstock.offline.delta_files import added, bounded
 from penstock.offline.lake import Lake, feature_table, listed_files
 
 _ROWS_AT_ONCE, _BYTES_AT_ONCE = 1_000_000, 256_000_000
@@ -129,30 +129,26 @@ def stage(
         F.lit(True).alias("_complete"),
         F.struct(F.col("created_time"), F.col("row_digest"), F.col("available_time"), F.col("retracted")).cast(_CURRENT).alias("_current"),
     )
-    both = _judged(view, rows, complete_until).withColumn("_current", F.lit(None).cast(_CURRENT))
-    order = [F.asc(name) for name in ("_day", *keys, "event_time")]
-    sorted_ = (
-        both.unionByName(held, allowMissingColumns=True).repartition("_day").sortWithinPartitions(*order, F.asc_nulls_last("_current"))
-    )
-    found = _days(sorted_, _Stage(_Layout.of(view), location, to_micros(created), look))
+    both = _judged(view, rows, complete_until)
+    found = _days(view, both.unionByName(held, allowMissingColumns=True), _Stage(_Layout.of(view), location, to_micros(created), look))
     return Staged({day: one.seen for day, one in found}, {day: one.file for day, one in found if day is not None and one.file is not None})
 
 
 def remove_uncommitted(lake: Lake, view: FeatureView, staged: Staged) -> None:
     """Remove the staged files that the table's log does not name: of refused days, and all where the attempt came to nothing."""
-    table = lake.open(feature_table(view))
-    named = {unquote(file["path"]) for file in listed_files(table)} if staged.files else set()
+    if not staged.files:
+        return
+    named = {unquote(file["path"]) for file in listed_files(lake.open(feature_table(view)))}
     files, root = FileSystem.from_uri(lake.location(feature_table(view)))
     for file in staged.files.values():
         if file.add.path not in named:
-            files.delete_file(f"{root.rstrip('/')}/{file.add.path}")
+            files.delete_file(f"{root}/{file.add.path}")
 
 
 def looked_at(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime], look: Look) -> Seen:
     """What the audit wants to see of rows that are written nowhere."""
-    order = ["_day", *view.entity.join_keys, "event_time"]
-    sorted_ = _judged(view, rows, complete_until).repartition("_day").sortWithinPartitions(*order)
-    return {day: one.seen for day, one in _days(sorted_, _Stage(_Layout.of(view), None, 0, look))}
+    found = _days(view, _judged(view, rows, complete_until), _Stage(_Layout.of(view), None, 0, look))
+    return {day: one.seen for day, one in found}
 
 
 def _judged(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, datetime]) -> DataFrame:
@@ -162,11 +158,14 @@ def _judged(view: FeatureView, rows: DataFrame, complete_until: Mapping[date, da
         *view.feature_names,
         judged_day(complete_until).alias("_day"),
         is_complete(complete_until).alias("_complete"),
+        F.lit(None).cast(_CURRENT).alias("_current"),
     )
 
 
-def _days(rows: DataFrame, of_days: "_Stage") -> list[tuple[date | None, _Day]]:
-    told = rows.mapInArrow(of_days, "day date, told binary").collect()
+def _days(view: FeatureView, rows: DataFrame, of_days: "_Stage") -> list[tuple[date | None, _Day]]:
+    order = [F.asc(name) for name in ("_day", *view.entity.join_keys, "event_time")]
+    of_each = rows.repartition("_day").sortWithinPartitions(*order, F.asc_nulls_last("_current"))
+    told = of_each.mapInArrow(of_days, "day date, told binary").collect()
     return [(row["day"], msgspec.msgpack.decode(row["told"], type=_Day)) for row in told]
 
 
@@ -191,7 +190,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Sorted rows → what is to be said of each of their days. Without a location nothing is compared or written."""
+    """Sorted rows → what is to be said of each of their days. Without a location nothing is written."""
 
     layout: _Layout
     location: str | None
@@ -230,12 +229,11 @@ class _File:
         self._name = f"event_date={day}/part-{uuid4()}.snappy.parquet"
         self._writer: Any = None
         self._rows = self._retracted = 0
-        self._bounded = [*layout.keys, "event_time", "available_time", "created_time", "attempt"]
         self._bounds: dict[str, tuple[Any, Any]] = {}
 
     @property
     def _path(self) -> str:
-        return f"{self._root.rstrip('/')}/{self._name}"
+        return f"{self._root}/{self._name}"
 
     def write(self, rows: pa.Table) -> None:
         if self._writer is None:
@@ -244,7 +242,7 @@ class _File:
         self._writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
         self._rows += rows.num_rows
         self._retracted += pc.sum(rows["retracted"]).as_py() or 0
-        for name in self._bounded:
+        for name in bounded(self._layout.keys):
             ends = pc.min_max(rows[name])
             low, high = ends["min"].as_py(), ends["max"].as_py()
             if low is not None:
@@ -267,18 +265,21 @@ class _File:
 def _pieces(batches: Iterable[pa.RecordBatch], keys: Sequence[str]) -> Iterator[pa.Table]:
     """Sorted rows in tables of one day each, of not much more than so many rows; rows of one key and time stay together."""
     held: list[pa.RecordBatch] = []
+    rows = size = 0
     for batch in batches:
         for of_day in _of_one_day(batch):
             if held and held[0]["_day"][0] != of_day["_day"][0]:
                 yield pa.Table.from_batches(held)
-                held = []
+                held, rows, size = [], 0, 0
             held.append(of_day)
-            if sum(one.num_rows for one in held) >= _ROWS_AT_ONCE or sum(one.nbytes for one in held) >= _BYTES_AT_ONCE:
+            rows, size = rows + of_day.num_rows, size + of_day.nbytes
+            if rows >= _ROWS_AT_ONCE or size >= _BYTES_AT_ONCE:
                 piece = pa.Table.from_batches(held)
                 last = int(np.flatnonzero(_begins(piece, keys))[-1])  # what follows may be of the last row's key and time
                 if last:
                     yield piece.slice(0, last)
-                    held = piece.slice(last).to_batches()
+                held = piece.slice(last).to_batches()
+                rows = size = 0
     if held:
         yield pa.Table.from_batches(held)
 
@@ -304,41 +305,41 @@ def _begins(rows: pa.Table, keys: Sequence[str]) -> Mask:
 
 def _compared(rows: pa.Table, layout: _Layout, created: int) -> tuple[pa.Table, int, pa.Table]:
     """Of sorted rows those that were computed, how many of these repeat another, and the changes as the table is to have them."""
-    begins = _begins(rows, layout.keys)
-    if "_current" not in rows.column_names:
-        return rows, int((~begins).sum()), layout.schema.empty_table()
-    is_held = np.asarray(pc.is_valid(rows["_current"]))
-    follows_held = np.append(False, is_held[:-1]) & ~begins
+    begins, is_held = _begins(rows, layout.keys), np.asarray(pc.is_valid(rows["_current"]))
+    follows_held = np.append(False, is_held[:-1]) & ~begins  # computed ones: the first of their key and time, the held ones before it
     repeated = int((~is_held & ~begins & ~follows_held).sum())
-    at = np.flatnonzero(~is_held)
-    computed = rows if len(at) == rows.num_rows else rows.filter(pa.array(~is_held))
-    digests = row_digests(computed, layout.features)
-    event = rows["event_time"].cast(pa.int64()).combine_chunks()
-    picked = ~is_held
+    computed = rows.filter(pa.array(~is_held)) if is_held.any() else rows
+    digests = _spread(row_digests(computed, layout.features), ~is_held)
+    available = pc.add(rows["event_time"].cast(pa.int64()).combine_chunks(), layout.delay)
+    changed = ~is_held
     if is_held.any():
         current = rows["_current"].combine_chunks()
-        retracted = np.asarray(pc.fill_null(pc.struct_field(current, "retracted"), False))
-        follows = follows_held[at]
-        before = at[follows] - 1
-        available = pc.struct_field(current, "available").cast(pa.int64())
-        unchanged = ~retracted[before]
-        unchanged &= np.asarray(pc.equal(available.take(before), pc.add(event.take(at[follows]), layout.delay)), dtype=bool)
-        unchanged &= np.asarray(pc.equal(digests.filter(pa.array(follows)), pc.struct_field(current, "digest").take(before)), dtype=bool)
-        picked[at[follows]] = ~unchanged
+        is_retracted = np.asarray(pc.fill_null(pc.struct_field(current, "retracted"), False))
+        at = np.flatnonzero(~is_held & follows_held)
+        unchanged = ~is_retracted[at - 1]
+        for now, held in (
+            (available, pc.struct_field(current, "available").cast(pa.int64())),
+            (digests, pc.struct_field(current, "digest")),
+        ):
+            unchanged &= np.asarray(pc.equal(now.take(at), held.take(at - 1)), dtype=bool)
+        changed[at] = ~unchanged
         # Of a key and time the current row that counts is the last of them; nothing computed stands after it.
-        is_last = np.append(begins[1:], True)
-        picked |= is_held & is_last & ~retracted
-    place = np.full(rows.num_rows, len(at))
-    place[at] = np.arange(len(at))
-    changes = rows if picked.all() else rows.filter(pa.array(picked))
-    known = pc.add(event.filter(pa.array(picked)), layout.delay)
+        changed |= is_held & np.append(begins[1:], True) & ~is_retracted
+    picked = pa.array(changed)
+    made = pa.repeat(pa.scalar(created, pa.int64()), int(changed.sum()))
     columns = {
-        **{name: changes[name] for name in (*layout.keys, "event_time", *layout.features)},
-        "available_time": known.cast(_TIME),
-        "created_time": pa.repeat(pa.scalar(created, pa.int64()), len(known)).cast(_TIME),
-        "attempt": pa.repeat(pa.scalar(created, pa.int64()), len(known)),
-        "retracted": pa.array(is_held[picked]),
-        "row_digest": pa.concat_arrays([digests, pa.array([b""], pa.binary())]).take(pa.array(place[picked])),
+        **{name: rows[name].filter(picked) for name in (*layout.keys, "event_time", *layout.features)},
+        "available_time": available.filter(picked).cast(_TIME),
+        "created_time": made.cast(_TIME),
+        "attempt": made,
+        "retracted": pa.array(is_held[changed]),
+        "row_digest": digests.filter(picked),
     }
     table = pa.table([columns[name] for name in layout.schema.names], names=layout.schema.names)
     return computed, repeated, table.cast(layout.schema)
+
+
+def _spread(digests: pa.Array, there: Mask) -> pa.Array:
+    """Digests at the places of their rows; empty at the others."""
+    place = np.where(there, np.cumsum(there) - 1, len(digests))
+    return pa.concat_arrays([digests, pa.array([b""], pa.binary())]).take(pa.array(place))

@@ -23,6 +23,11 @@ def days_between(first: date, last: date) -> list[date]:
     return [first + timedelta(days=n) for n in range((last - first).days + 1)]
 
 
+def closed_days(complete_until: Mapping[date, datetime]) -> frozenset[date]:
+    """Those of some days that are complete to their end."""
+    return frozenset(day for day, until in complete_until.items() if until >= start_of(day) + DAY)
+
+
 def complete_until(view: FeatureView, partition: date, inputs: Mapping[str, HowFar], now: datetime) -> datetime:
     """Up to which event time the rows of `partition` can be computed now, at most its end.
 

@@ -27,7 +27,7 @@ from penstock.dtypes import is_list
 from penstock.errors import PenstockError
 from penstock.offline.attempt import Audit, Verdict
 from penstock.offline.stage import Look, Part, Seen
-from penstock.offline.watermark import DAY, start_of
+from penstock.offline.watermark import closed_days
 
 NO_EVENT_TIME = Kind.EVENT_TIME_NOT_NULL.value
 BOUNDED = (("seen", "least"), ("most", "seen"))
@@ -86,10 +86,14 @@ class Count:
     join_keys: tuple[str, ...]
     rules: tuple[RowRule, ...]
 
-    def __call__(self, part: Part) -> Counted:
-        return Counted(part.rows.num_rows, {rule.name: self._of(rule, part) for rule in self.rules})
+    def __call__(self, part: Part) -> bytes:
+        return msgspec.json.encode(self.of(part))
 
-    def _of(self, rule: RowRule, part: Part) -> int:
+    def of(self, part: Part) -> Counted:
+        """What is counted of a part."""
+        return Counted(part.rows.num_rows, {rule.name: self._broken(rule, part) for rule in self.rules})
+
+    def _broken(self, rule: RowRule, part: Part) -> int:
         rows = part.rows
         match rule.kind:
             case Kind.ROWS_AT_LEAST | Kind.ROWS_AT_MOST:
@@ -133,16 +137,8 @@ def _how_many(broken: pa.ChunkedArray) -> int:
     return int(pc.sum(broken).as_py() or 0)
 
 
-def _look(view: FeatureView, complete_until: Mapping[date, datetime]) -> Look:  # noqa: ARG001  # the day's end plays no part in counting
-    return _Encoded(Count(tuple(view.entity.join_keys), view.row_rules))
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    count: Count
-
-    def __call__(self, part: Part) -> bytes:
-        return msgspec.json.encode(self.count(part))
+def _look(view: FeatureView, _: Mapping[date, datetime]) -> Look:
+    return Count(tuple(view.entity.join_keys), view.row_rules)
 
 
 def _judge(view: FeatureView, seen: Seen, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
@@ -170,7 +166,7 @@ def verdicts(
     checks = rules(view)
     nowhere = sum(part.rows for part in counted.get(None, []))
     table = pd.DataFrame([{_PARTITION: day, **_seen(view, counted.get(day, [])), NO_EVENT_TIME: nowhere} for day in complete_until])
-    closed = {day for day, limit in complete_until.items() if limit >= start_of(day) + DAY}
+    closed = closed_days(complete_until)
     failed = validate(table, checks, closed)
     found = {}
     for record in table.to_dict("records"):

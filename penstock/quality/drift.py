@@ -25,7 +25,7 @@ from penstock.offline.lake import Lake
 from penstock.offline.profiles import profiles_of
 from penstock.offline.stage import Look, Part, Seen, looked_at
 from penstock.offline.statistics import ColumnStatistics, merged, statistics_of
-from penstock.offline.watermark import DAY, start_of
+from penstock.offline.watermark import DAY, closed_days, start_of
 from penstock.quality.contracts import Count, Counted, verdicts
 from penstock.quality.distributions import Distance, Size, distances
 
@@ -64,12 +64,11 @@ class _Look:
 
     def __call__(self, part: Part) -> bytes:
         described = statistics_of(part.rows, self.features, distinct=False) if part.day in self.closed else None
-        return msgspec.json.encode(_Seen(self.count(part), described))
+        return msgspec.json.encode(_Seen(self.count.of(part), described))
 
 
 def _look(view: FeatureView, complete_until: Mapping[date, datetime]) -> Look:
-    closed = frozenset(day for day, limit in complete_until.items() if limit >= start_of(day) + DAY)
-    return _Look(Count(tuple(view.entity.join_keys), view.row_rules), tuple(view.feature_names), closed)
+    return _Look(Count(tuple(view.entity.join_keys), view.row_rules), tuple(view.feature_names), closed_days(complete_until))
 
 
 def _judge(lake: Lake, view: FeatureView, seen: Seen, complete_until: Mapping[date, datetime]) -> Mapping[date, Verdict]:
