@@ -19,9 +19,7 @@ def test_one_node_of_three_is_not_missed_and_without_all_every_answer_is_labelle
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
 ) -> None:
     monkeypatch.setenv("PENSTOCK_CASSANDRA__DRIVER", driver)  # of the gateway and of the writer
-    # The machine is shared, and a node that starts takes all of it: only what the nodes do should count.
-    monkeypatch.setattr(ring, "DEADLINE_MS", 5000)
-    monkeypatch.setenv("PENSTOCK_CASSANDRA__READ_TIMEOUT_S", "4")
+    monkeypatch.setattr(ring, "DEADLINE_MS", 5000)  # the machine is shared: only what the nodes do should count
     scenario = ring.run(tmp_path, SECONDS, rate=20, warm_s=SECONDS, ports=(free_port(), free_port()))
     phases = {phase.name: phase for phase in scenario.phases}
     assert list(phases) == [
@@ -39,7 +37,7 @@ def test_one_node_of_three_is_not_missed_and_without_all_every_answer_is_labelle
     for phase in scenario.phases:
         assert phase.heard, phase.name
         assert (phase.old, phase.unlabelled) == (0, 0), phase
-        if phase.name == "node 3 starts again":  # on a busy machine all three may rest for as long as opens the breaker
+        if phase.name == "node 3 starts again":  # a JVM that starts takes a shared machine's processors, and the others wait
             assert phase.labels["PRESENT"] >= 0.9 * ring.PER_REQUEST * len(phase.heard), phase
         elif not phase.name.startswith("all"):
             assert (dict(phase.failed), set(phase.labels)) == ({}, {"PRESENT"}), phase.name
