@@ -24,6 +24,7 @@ from penstock.offline.windows.sketches import SMALLEST, distinct_values
 
 _KLL_K = 200
 _TOP, _ENDS = 50, 32
+_JSON = json.JSONEncoder(default=lambda other: other.isoformat() if isinstance(other, date) else repr(other))
 _BEGIN, _OFTEN = 20_000, 0.002  # values that are rarer than this among so many are not among the most frequent
 
 
@@ -147,8 +148,9 @@ def _statistics(column: pa.ChunkedArray, *, distinct: bool) -> ColumnStatistics:
             found.mean = float(values.mean())
             found.m2 = float(((values - found.mean) ** 2).sum())
             ends = min(_ENDS, len(values))
-            found.lowest = np.sort(np.partition(values, ends - 1)[:ends]).tolist()
-            found.highest = np.sort(np.partition(values, -ends)[-ends:]).tolist()
+            parted = np.partition(values, (ends - 1, len(values) - ends))
+            found.lowest = np.sort(parted[:ends]).tolist()
+            found.highest = np.sort(parted[-ends:]).tolist()
             found.low, found.high = found.lowest[0], found.highest[-1]
         sketch = datasketches.kll_doubles_sketch(_KLL_K)
         sketch.update(values)
@@ -161,21 +163,19 @@ def _statistics(column: pa.ChunkedArray, *, distinct: bool) -> ColumnStatistics:
 def _top(present: pa.ChunkedArray) -> dict[str, int]:
     """Which values are there most often: those of the beginning that are no rarity there, counted in all of it."""
     begin = present.slice(0, _BEGIN)
-    counts = pc.value_counts(begin)
-    often = counts.filter(pc.greater_equal(counts.field("counts"), max(2, len(begin) * _OFTEN))).field("values")
-    if not len(often):
-        return {}
-    places = pc.index_in(present, value_set=often).drop_null()
-    found = np.bincount(places.to_numpy(), minlength=len(often))
-    return _most(Counter({_text(value): int(count) for value, count in zip(often.to_pylist(), found, strict=True)}))
+    counted = pc.value_counts(begin)
+    counted = counted.filter(pc.greater_equal(counted.field("counts"), max(2, len(begin) * _OFTEN)))
+    often, counts = counted.field("values"), counted.field("counts").to_numpy()
+    if len(begin) < len(present) and len(often):
+        counts = np.bincount(pc.index_in(present, value_set=often).drop_null().to_numpy(), minlength=len(often))
+    if len(often) > _TOP:  # to write values down costs more than to count them
+        most = counts >= np.partition(counts, -_TOP)[-_TOP]
+        often, counts = often.filter(pa.array(most)), counts[most]
+    return _most(Counter({_JSON.encode(value): int(count) for value, count in zip(often.to_pylist(), counts, strict=True)}))
 
 
 def _most(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:_TOP])
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, default=lambda other: other.isoformat() if isinstance(other, date) else repr(other))
 
 
 def _smallest(hashed: Bits) -> str:
