@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 import datasketches
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,8 +25,9 @@ from penstock.offline.windows.sketches import SMALLEST, distinct_values
 
 _KLL_K = 200
 _TOP, _ENDS = 50, 32
-_JSON = json.JSONEncoder(default=lambda other: other.isoformat() if isinstance(other, date) else repr(other))
-_BEGIN, _OFTEN = 20_000, 0.002  # values that are rarer than this among so many are not among the most frequent
+_OFTEN = 0.002  # values that are rarer than this are not among the most frequent
+# Values of a list stand on a line each: within a text JSON has no line break.
+_JSON = json.JSONEncoder(default=lambda other: other.isoformat() if isinstance(other, date) else repr(other), separators=("\n", ":"))
 
 
 class ColumnStatistics(msgspec.Struct, kw_only=True):
@@ -39,8 +41,8 @@ class ColumnStatistics(msgspec.Struct, kw_only=True):
         low, high: the least and the greatest of them; None: there are none.
         quantiles, distinct: sketches, base64; empty: not of this type.
         lowest, highest: up to 32 of the least and of the greatest, ascending: a sketch is too coarse to say how many are far out.
-        top: the values that are there most often, as JSON, and how often each is, the first first; of values that are rare in the
-            beginning of a part that part is not counted.
+        top: the values that are there most often, as JSON, and how often each is, the first first; values that are rare in a part
+            are not counted in it.
     """
 
     rows: int = 0
@@ -137,41 +139,47 @@ def _statistics(column: pa.ChunkedArray, *, distinct: bool) -> ColumnStatistics:
         return found
     if distinct:
         found.distinct = _smallest(hashes(present))
-    found.top = _top(present)
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        values = present.cast(pa.float64(), safe=False).to_numpy()
-        found.zeros = int((values == 0).sum())
-        found.nans = int(np.isnan(values).sum())
-        values = np.ascontiguousarray(values[np.isfinite(values)])
-        found.finite = len(values)
-        if len(values):
-            found.mean = float(values.mean())
-            found.m2 = float(((values - found.mean) ** 2).sum())
-            ends = min(_ENDS, len(values))
-            parted = np.partition(values, (ends - 1, len(values) - ends))
-            found.lowest = np.sort(parted[:ends]).tolist()
-            found.highest = np.sort(parted[-ends:]).tolist()
-            found.low, found.high = found.lowest[0], found.highest[-1]
-        sketch = datasketches.kll_doubles_sketch(_KLL_K)
-        sketch.update(values)
-        found.quantiles = b64encode(sketch.serialize()).decode()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        ordered = np.sort(present.to_numpy())
+        _describe(found, ordered.astype(np.float64, copy=False))
+        begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+        # -0.0 becomes 0.0, to which it is equal; one that is not a number is equal to no other, so it is not frequent.
+        found.top = _top(ordered[begins] + ordered.dtype.type(0), np.diff(begins, append=len(ordered)))
+        return found
+    counted = pc.value_counts(present)
+    found.top = _top(counted.field("values"), counted.field("counts").to_numpy())
+    if pa.types.is_boolean(kind):
+        _describe(found, np.sort(present.to_numpy()).astype(np.float64))
     elif pa.types.is_string(kind):
         found.zeros = pc.sum(pc.equal(present, "")).as_py() or 0
     return found
 
 
-def _top(present: pa.ChunkedArray) -> dict[str, int]:
-    """Which values are there most often: those of the beginning that are no rarity there, counted in all of it."""
-    begin = present.slice(0, _BEGIN)
-    counted = pc.value_counts(begin)
-    counted = counted.filter(pc.greater_equal(counted.field("counts"), max(2, len(begin) * _OFTEN)))
-    often, counts = counted.field("values"), counted.field("counts").to_numpy()
-    if len(begin) < len(present) and len(often):
-        counts = np.bincount(pc.index_in(present, value_set=often).drop_null().to_numpy(), minlength=len(often))
-    if len(often) > _TOP:  # to write values down costs more than to count them
-        most = counts >= np.partition(counts, -_TOP)[-_TOP]
-        often, counts = often.filter(pa.array(most)), counts[most]
-    return _most(Counter({_JSON.encode(value): int(count) for value, count in zip(often.to_pylist(), counts, strict=True)}))
+def _describe(found: ColumnStatistics, ordered: npt.NDArray[np.float64]) -> None:
+    """Set what is said of numbers; given in ascending order, those that are not a number at the end."""
+    first, last = np.searchsorted(ordered, [-np.inf, np.inf], side="right")
+    finite = ordered[first : np.searchsorted(ordered, np.inf)]
+    found.nans = len(ordered) - int(last)
+    found.zeros = int(np.searchsorted(finite, 0.0, side="right") - np.searchsorted(finite, 0.0))
+    found.finite = len(finite)
+    if len(finite):
+        found.mean = float(finite.mean())
+        found.m2 = float(((finite - found.mean) ** 2).sum())
+        found.lowest, found.highest = finite[:_ENDS].tolist(), finite[-_ENDS:].tolist()
+        found.low, found.high = found.lowest[0], found.highest[-1]
+    sketch = datasketches.kll_doubles_sketch(_KLL_K)
+    sketch.update(finite)
+    found.quantiles = b64encode(sketch.serialize()).decode()
+
+
+def _top(values: Any, counts: npt.NDArray[np.int64]) -> dict[str, int]:
+    """Of different values, and how often each is there, the most frequent."""
+    least = max(2.0, counts.sum() * _OFTEN)
+    if len(counts) > _TOP:
+        least = max(least, np.partition(counts, -_TOP)[-_TOP])
+    often = np.flatnonzero(counts >= least)  # to write values down costs more than to count them
+    texts = _JSON.encode(values.take(often).tolist())[1:-1].split("\n")
+    return _most(Counter(dict(zip(texts, counts[often].tolist(), strict=True)))) if len(often) else {}
 
 
 def _most(counts: Counter[str]) -> dict[str, int]:
