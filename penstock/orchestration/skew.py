@@ -13,8 +13,8 @@ import dagster as dg
 
 from penstock.contract.view import FeatureView
 from penstock.orchestration.assets import online_key, owner_of
+from penstock.quality.cases import Example
 from penstock.quality.findings import SAME
-from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, TRAINING, Level, SkewCheck
 from penstock.quality.skew_log import HOUR, SkewEntry
 from penstock.store import Store

@@ -24,7 +24,8 @@ from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.online.ledger import FIRST_GENERATION
 from penstock.point_in_time.joined import Resources
 from penstock.quality.beside_training import training_check
-from penstock.quality.log_replay import Example, ViewReplay, replay_log
+from penstock.quality.cases import Example
+from penstock.quality.log_replay import ViewReplay, replay_log
 from penstock.quality.served_log import COUNTS, SERVED, in_days, served_within
 from penstock.quality.skew import A_RATE, Completeness, Level, SkewCheck, skew_checks, worst
 from penstock.serving.feature_log import ALIVE

@@ -10,9 +10,9 @@ from penstock.contract.view import FeatureView
 from penstock.offline.logs import AttemptEntry
 from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.online.ledger import Publication
+from penstock.quality.cases import Example
 from penstock.quality.distribution_pictures import distribution_parts
 from penstock.quality.findings import SAME, Finding
-from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, ENOUGH, Level
 from penstock.quality.skew_log import HOUR, SkewEntry, newest_windows
 from penstock.quality.time_lines import freshness_line, null_map

@@ -20,8 +20,8 @@ from penstock.orchestration.health import ON_TIME, judge_on_time
 from penstock.orchestration.skew import LOG_KEY, examples_table, skew_assets, skew_key
 from penstock.quality.alerts import Condition, alert_events, open_alerts
 from penstock.quality.canary import Canary
+from penstock.quality.cases import Example
 from penstock.quality.findings import Finding
-from penstock.quality.log_replay import Example
 from penstock.quality.skew import CHECKS, TRAINING, Level, SkewCheck
 from penstock.quality.skew_log import HOUR, SkewEntry, log_skew
 from penstock.registry.project import Project

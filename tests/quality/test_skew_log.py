@@ -17,8 +17,8 @@ from penstock.contract import Budget, FeatureService, SkewPolicy
 from penstock.offline.lake import Lake
 from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.quality.alerts import skew_conditions
+from penstock.quality.cases import Example
 from penstock.quality.findings import Finding
-from penstock.quality.log_replay import Example
 from penstock.quality.replay import replay
 from penstock.quality.served_log import SERVED, Shipped, ship
 from penstock.quality.skew import Completeness, Level, SkewCheck

@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from penstock.contract import Feature
 from penstock.offline.statistics import Reference, statistics_of
+from penstock.quality.cases import Example
 from penstock.quality.findings import Finding
-from penstock.quality.log_replay import Example
 from penstock.quality.skew_log import DAY, HOUR, SkewEntry
 from penstock.quality.skew_report import Beside, skew_page
 from tests.quality.skew_entries import entry, judged
