@@ -52,8 +52,9 @@ layers: $(READY)
 unit: $(READY)
 	@$(BIN)/python -m pytest tests -m "not real" -n 2 --dist worksteal
 
-bench-backfill: $(READY) ## a year of the flight views as one run, beside the bare computation and an empty run
+bench-backfill: $(READY) ## a year of the flight views as one run, beside the bare computation and an empty run; what statistics add
 	@$(BIN)/python -m benchmarks.backfill.run
+	@$(BIN)/python -m benchmarks.backfill.statistics_of_days
 
 bench-pit: $(READY) ## point-in-time joins side by side with Feast, Spark, DuckDB and polars (SETS=main,flights,keys,skew,observed,scale)
 	@$(BIN)/python -m benchmarks.point_in_time.run $(if $(SETS),--sets $(SETS))

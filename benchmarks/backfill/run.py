@@ -2,10 +2,9 @@
 
     python -m benchmarks.backfill.run [--days 365] [--folder var/bench/backfill]
 
-Four processes do, over the same days and views: the computation alone, in Spark, its rows handed to Spark's noop sink; the run that a
-backfill starts, with checks, commits, attempt log and Dagster's events, without the statistics of every day and with them; and that run
-with empty bodies, so that what remains is Dagster. The sources are ingested before. CPU seconds are those of each process's whole tree,
-JVM and Python workers.
+Three processes do, over the same days and views: the computation alone, in Spark, its rows handed to Spark's noop sink; the run that a
+backfill starts, with checks, statistics, commits, attempt log and Dagster's events; and that run with empty bodies, so that what remains
+is Dagster. The sources are ingested before. CPU seconds are those of each process's whole tree, JVM and Python workers.
 """
 
 import json
@@ -37,21 +36,20 @@ def main(
     last = NOW.date() - DAY
     first = last - (days - 1) * DAY
     with screen.status("ingesting the sources"):
-        found = _said("ingest", folder, first, last)
-    shutil.copytree(folder / "lake", folder / "unprofiled" / "lake")
+        found = said("ingest", folder, first, last)
     cells = {}
-    for what in ("bare", "unprofiled", "run", "empty"):
+    for what in ("bare", "run", "empty"):
         with screen.status(f"{what}: {days} days of {found['views']} views"):
-            cells[what] = _said(what, folder / "unprofiled" if what == "unprofiled" else folder, first, last)
+            cells[what] = said(what, folder, first, last)
         print(f"{what:10} {cells[what]['cpu']:7.1f} CPU-s {cells[what]['wall']:7.1f} s  {cells[what]['rows']:,} rows", flush=True)
-    bare, unprofiled, run, empty = (cells[what]["cpu"] for what in ("bare", "unprofiled", "run", "empty"))
+    bare, run, empty = (cells[what]["cpu"] for what in ("bare", "run", "empty"))
     if cells["bare"]["rows"] != cells["run"]["rows"]:
         raise SystemExit(f"the run committed {cells['run']['rows']:,} rows, the bare computation gave {cells['bare']['rows']:,}")
-    print(f"statistics of every day: {(run - unprofiled) / (unprofiled - empty):.1%} of the run without them and without Dagster")
     print(f"run without Dagster / bare: {(run - empty) / bare:.2f} (limit {LIMIT:g}: run <= {LIMIT:g} x {bare:.1f} + {empty:.1f} CPU-s)")
 
 
-def _said(what: str, folder: Path, first: date, last: date) -> dict[str, float]:
+def said(what: str, folder: Path, first: date, last: date) -> dict[str, float]:
+    """What a part of `once` said of itself."""
     command = [sys.executable, "-m", "benchmarks.backfill.once", what, str(first), str(last)]
     env = {
         **os.environ,
@@ -63,8 +61,8 @@ def _said(what: str, folder: Path, first: date, last: date) -> dict[str, float]:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-4000:])
-    said: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return said
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 if __name__ == "__main__":
