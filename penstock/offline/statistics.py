@@ -139,18 +139,15 @@ def _statistics(column: pa.ChunkedArray, *, distinct: bool) -> ColumnStatistics:
         return found
     if distinct:
         found.distinct = _smallest(hashes(present))
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
         ordered = np.sort(present.to_numpy())
         _describe(found, ordered.astype(np.float64, copy=False))
-        begins = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
-        # -0.0 becomes 0.0, to which it is equal; one that is not a number is equal to no other, so it is not frequent.
-        found.top = _top(ordered[begins] + ordered.dtype.type(0), np.diff(begins, append=len(ordered)))
+        values, counts = np.unique(ordered, return_counts=True, equal_nan=False)  # of what is not a number each is one, and rare
+        found.top = _top(values + values.dtype.type(0), counts)  # -0.0 becomes 0.0, to which it is equal
         return found
     counted = pc.value_counts(present)
     found.top = _top(counted.field("values"), counted.field("counts").to_numpy())
-    if pa.types.is_boolean(kind):
-        _describe(found, np.sort(present.to_numpy()).astype(np.float64))
-    elif pa.types.is_string(kind):
+    if pa.types.is_string(kind):
         found.zeros = pc.sum(pc.equal(present, "")).as_py() or 0
     return found
 
