@@ -126,7 +126,7 @@ def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_byte
     """
     found: dict[tuple[object, ...], ViewFiles] = {}
     for join, pruned in zip(plan.joins, plan.pruned, strict=True):
-        same = (join.view, join.version, tuple(join.on.items()), id(join.history))
+        same = (join.view, join.ttl, join.version, tuple(join.on.items()), id(join.history))
         columns = pa.schema([(column, types[column]) for column in join.columns])
         one = Attached(join.mode, join.features, columns, join.with_times)
         if same in found:
@@ -136,7 +136,7 @@ def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_byte
             location=lake.location(feature_table(join.view)),
             files=pruned.files,
             keys=dict(join.on),
-            ttl=None if join.view.ttl is None else join.view.ttl // MICROSECOND,
+            ttl=None if join.ttl is None else join.ttl // MICROSECOND,
             committed=Committed.of(join.history),
             attached=(one,),
             task_bytes=task_bytes,
@@ -147,7 +147,7 @@ def files_of(lake: Lake, plan: Plan, types: Mapping[str, pa.DataType], task_byte
 def _pruned(lake: Lake, join: ViewJoin, files: Sequence[FeatureFile], extent: Extent) -> Pruned:
     kept: tuple[FeatureFile, ...] = ()
     if extent.first is not None and extent.last is not None:
-        first = _EARLIEST if join.view.ttl is None else extent.first - join.view.ttl // MICROSECOND
+        first = _EARLIEST if join.ttl is None else extent.first - join.ttl // MICROSECOND
         asked = Asked(first, extent.last)
         kept = tuple(file for file in files if asked.may_be_in(file.first, file.last, None, None))
     return Pruned(
@@ -200,9 +200,9 @@ def _reads(joins: Sequence[ViewJoin], pruned: Sequence[Pruned], extent: Extent, 
     span = extent.last - extent.first + 1
     total = 0.0
     for join, one in zip(joins, pruned, strict=True):
-        ttl = span if join.view.ttl is None else join.view.ttl // MICROSECOND
+        ttl = span if join.ttl is None else join.ttl // MICROSECOND
         if order[0] == EVENT_TIME:
-            each = (span / tiles + ttl) / (span + ttl) if join.view.ttl is not None else 1.0
+            each = (span / tiles + ttl) / (span + ttl) if join.ttl is not None else 1.0
             again = min(1 + (passes - 1) / one.groups, passes)
         else:
             each = min(1.0, 1 / tiles + 1 / one.groups) if next(iter(join.on.values()), None) == order[0] else 1.0
@@ -225,7 +225,7 @@ def explained(plan: Plan) -> list[str]:
     else:
         lines.append(f"engine    sql: {plan.why_sql}")
     for join, one in zip(plan.joins, plan.pruned, strict=True):
-        ttl = "unlimited" if join.view.ttl is None else str(join.view.ttl)
+        ttl = "unlimited" if join.ttl is None else str(join.ttl)
         name = join.view.ref if join.name == join.view.name else f"{join.view.ref} as {join.name}"
         lines.append(
             f"view      {name}: version {join.version}, mode {join.mode}, ttl {ttl}, {len(join.features)} features; "

@@ -101,6 +101,6 @@ def _joined(
         .withColumn("event_date", F.to_date("event_time"))
     )
     history = History(attempts=tuple(Attempt(day, attempt, limit) for day, limit in limits.items()))
-    wanted = ViewJoin(view, view.feature_names, "assumed", history, 0, view.name, {key: key for key in view.entity.join_keys})
+    wanted = ViewJoin(view, view.feature_names, "assumed", view.ttl, history, 0, view.name, {key: key for key in view.entity.join_keys})
     check(FrameRows(spine), [wanted])
     return join(spark, spine, [ViewTable(wanted, table)])

@@ -80,7 +80,7 @@ def _join_one(spark: SparkSession, onto: DataFrame, spine: DataFrame, table: Vie
     wanted = spine.select(*table.keyed(list(table.join.on.values())), F.col("event_time").alias("_t")).dropna().distinct()
     columns = [F.col(f"a._row.value.`{f}`").alias(table.join.column(f)) for f in table.join.features]
     columns += [F.col(source).alias(name) for source, name in zip(("a._row.event_time", "a._row._known"), table.join.times, strict=False)]
-    rows = _committed(spark, table).where(_within(table.view, first, last)).select("*", *table.keyed(list(table.join.on)))
+    rows = _committed(spark, table).where(_within(table.join.ttl, first, last)).select("*", *table.keyed(list(table.join.on)))
     answers = [
         _answers(questions, _known(rows, ruling, history), table, ruling)
         for questions, ruling in _by_ruling(wanted, rulings(table.join.mode, history), first, last)
@@ -103,12 +103,12 @@ def _by_ruling(wanted: DataFrame, judged: Sequence[Ruling], first_us: int, last_
     ]
 
 
-def _within(view: FeatureView, first_us: int, last_us: int) -> Column:
+def _within(ttl: timedelta | None, first_us: int, last_us: int) -> Column:
     # Days are computed here, in UTC: Spark's to_date would use the session's zone.
     last = from_micros(last_us)
     kept = (F.col("event_time") <= F.lit(last)) & (F.col("event_date") <= F.lit(last.date()))
-    if view.ttl is not None:
-        low = from_micros(max(first_us - view.ttl // MICROSECOND, _EARLIEST_US))
+    if ttl is not None:
+        low = from_micros(max(first_us - ttl // MICROSECOND, _EARLIEST_US))
         kept = kept & (F.col("event_time") >= F.lit(low)) & (F.col("event_date") >= F.lit(low.date()))
     return kept
 
@@ -157,8 +157,8 @@ def _answers(wanted: DataFrame, rows: DataFrame, table: ViewTable, ruling: Rulin
         with_retractions = ranked.where("retracted").select(*keys).distinct()
         plain = _by_running_maximum(wanted, ranked.join(with_retractions, keys, "left_anti"), keys)
         answers = plain.unionByName(_by_comparing_all(wanted.join(with_retractions, keys), ranked, keys))
-    if table.view.ttl is not None:
-        answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.view.ttl))
+    if table.join.ttl is not None:
+        answers = answers.where(F.col("_t") - F.col("_row.event_time") <= _interval(table.join.ttl))
     for covered in ruling.blind:
         answers = answers.where(~covers(covered, "_row."))
     return answers.select(*keys, "_t", "_row")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import get_args
 
 from penstock.as_of import History, Mode
@@ -21,6 +22,7 @@ class ViewJoin:
         view: which.
         features: which of its features, in order.
         mode: what counts as known.
+        ttl: how old a row may be at most, or None: the view's, or the one that answers were served by.
         history: attempts, ledger and live_since.
         version: of its table.
         name: what its columns begin with.
@@ -33,6 +35,7 @@ class ViewJoin:
     view: FeatureView
     features: tuple[str, ...]
     mode: Mode
+    ttl: timedelta | None
     history: History
     version: int
     name: str
@@ -91,7 +94,7 @@ def view_joins(
             found[part.view] = _read(lake, part.view, logs, (versions or {}).get(part.name))
         history, version = found[part.view]
         of_view = (overrides or {}).get(part.name, mode)
-        joins.append(ViewJoin(part.view, part.features, of_view, history, version, part.name, part.on, full_feature_names))
+        joins.append(ViewJoin(part.view, part.features, of_view, part.view.ttl, history, version, part.name, part.on, full_feature_names))
     return joins
 
 

@@ -9,7 +9,7 @@ of a cache for as long as the view allows) is told by the judge, and counted apa
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -161,9 +161,10 @@ def _beside_the_lake(
     }
     longest = int(ttls.max())
     of_view = ViewJoin(
-        view=replace(view, ttl=None if longest == NEVER else timedelta(microseconds=longest)),
+        view=view,
         features=tuple(view.feature_names),
         mode="observed",
+        ttl=None if longest == NEVER else timedelta(microseconds=longest),
         history=records.history,
         version=version,
         name=_LAKE,

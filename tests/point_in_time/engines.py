@@ -91,7 +91,7 @@ def write_history(lake: Lake, case: Generated, kind: str, random: Random) -> Vie
         )
     version = lake.version(feature_table(view))
     assert version is not None
-    return ViewJoin(view, ("n", "s"), "event", case.history, version, "history", {name: name for name in names})
+    return ViewJoin(view, ("n", "s"), "event", view.ttl, case.history, version, "history", {name: name for name in names})
 
 
 def spine_of(case: Generated, kind: str) -> pa.Table:

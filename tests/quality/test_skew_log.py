@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from penstock.clock import FixedClock
 from penstock.config import FeatureLogSettings, LakeSettings, Settings
-from penstock.contract import Budget, FeatureService, SkewPolicy
+from penstock.contract import Budget, FeatureService, FreshnessSla, SkewPolicy, largest
 from penstock.offline.lake import Lake
 from penstock.offline.statistics import ColumnStatistics, Reference
 from penstock.quality.alerts import skew_conditions
@@ -339,3 +339,21 @@ def test_what_was_right_by_the_ttl_it_was_served_by_is_right_when_the_view_has_a
         view, at = dataclasses.replace(world.view, ttl=now), world.clock.now()
         (seen,) = judge_window(world.lake, [view], at, at + HOUR, served.resources, at)
         assert (seen.findings, seen.differing) == ({"equal": 1}, {"amount": 0})
+
+
+@pytest.mark.real
+def test_a_view_of_aggregations_is_judged_by_the_ttl_it_was_served_by_though_its_freshness_is_looser_now(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path
+) -> None:
+    windows = {"compute": None, "features": (), "aggregations": [largest("amount", over=[6 * HOUR], name="amount")], "every": HOUR}
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, "windows", **windows, ttl=2 * HOUR) as served:
+        world = served.world
+        served.bring(TODAY)
+        served.ask("ann", "bob")
+        served.put("ann", 12.5, MONDAY + 12 * HOUR, served.ledger()[0].attempt)
+        served.ask("ann", "bob")
+        served.ship()
+        looser = {"ttl": 12 * HOUR, "freshness": FreshnessSla(total=3 * HOUR)}
+        view = view_of_orders(name=world.view.name, **windows, **looser)
+        (seen,) = judge_window(world.lake, [view], MONDAY + 12 * HOUR, MONDAY + 13 * HOUR, served.resources, world.clock.now())
+        assert (seen.findings, seen.differing, seen.compared) == ({"equal": 3, "value": 1}, {"amount_6h": 1}, {"amount_6h": 4})
