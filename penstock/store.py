@@ -361,7 +361,8 @@ class Store:
                 error.add_note(f"the window from {window[0]:%Y-%m-%d %H:%M} to {window[1]:%Y-%m-%d %H:%M} UTC was not judged")
                 failed.append(error)
         if failed:
-            raise ExceptionGroup(f"{len(failed)} window(s) of the feature log could not be judged", failed)
+            said = [f"{len(failed)} window(s) of the feature log could not be judged", *(f"{one.__notes__[-1]}: {one}" for one in failed)]
+            raise ExceptionGroup("\n".join(said), failed)  # who shows a group may show nothing but what it says itself, as Dagster does
         return found
 
     def _invalidate_skewed(self, entries: Sequence[SkewEntry]) -> None:

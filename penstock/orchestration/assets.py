@@ -1,6 +1,7 @@
 """A view as assets: its sources, its features with their contract check, and its online copy."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -21,6 +22,7 @@ from penstock.quality.drift import is_compared
 from penstock.store import Store
 
 _FEATURES = "features"
+_LOOK_BACK = 4  # days: so far back is the newest closed day looked for that stands for an open one
 POOL = "spark"  # one run at a time holds a JVM and writes tables
 
 
@@ -101,7 +103,9 @@ def feature_asset(store: Store, view: FeatureView, partitions: dg.PartitionsDefi
         pool=POOL,
         metadata={
             "dagster/table_name": feature_table(view),
-            "dagster/column_schema": _columns({**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}),
+            "dagster/column_schema": _columns(
+                {**view.entity.join_keys, **{f.name: f.dtype for f in view.features}}, {f.name: f.description for f in view.features}
+            ),
             "version": view.version,
             "ttl": str(view.ttl),
             "freshness": str(view.freshness.total),
@@ -148,8 +152,11 @@ def distribution_check(store: Store, view: FeatureView, partitions: dg.Partition
     )
     def distribution(context: dg.AssetCheckExecutionContext) -> Any:
         days = days_of(context)
-        found = remarks_of(store.lake, view, days)
-        results = {day.isoformat(): _drift(remarks) for day, remarks in found.items() if is_compared(view, day, max(days))}
+        last = max(days)
+        found = remarks_of(store.lake, view, {*days, *(last - n * DAY for n in range(1, _LOOK_BACK))})
+        results = {day.isoformat(): _drift(found[day]) for day in days if day in found and is_compared(view, day, last)}
+        if last not in found:
+            results[last.isoformat()] = _drift_before(found)
         yield from evaluations(context.instance, feature_key(view), "distribution", results)
         yield dg.Output(None)  # ends the step without a result that has no partition
 
@@ -200,8 +207,8 @@ def _time(micros: int) -> dg.MetadataValue:
     return dg.MetadataValue.timestamp(micros / 1_000_000)
 
 
-def _columns(schema: Mapping[str, str]) -> dg.TableSchema:
-    return dg.TableSchema([dg.TableColumn(name, dtype) for name, dtype in schema.items()])
+def _columns(schema: Mapping[str, str], descriptions: Mapping[str, str] | None = None) -> dg.TableSchema:
+    return dg.TableSchema([dg.TableColumn(name, dtype, (descriptions or {}).get(name)) for name, dtype in schema.items()])
 
 
 def _row_counts(entry: AttemptEntry) -> dict[str, Any]:
@@ -235,6 +242,16 @@ def _drift(remarks: list[str] | None) -> Result:
         said = {"state": "insufficient data: there are not yet three weeks to compare with"}
         return Result(False, said, dg.AssetCheckSeverity.WARN)
     return Result(not remarks, {"remarks": "; ".join(remarks)} if remarks else {}, dg.AssetCheckSeverity.WARN)
+
+
+def _drift_before(found: Mapping[date, list[str] | None]) -> Result:
+    """Of a day that is open still: what the newest closed one came to. Dagster shows an asset by its newest partition, and that is
+    always an open one; without a result it would be shown as failed all day long."""
+    if not found:
+        return _drift(None)
+    newest_closed = max(found)
+    result = _drift(found[newest_closed])
+    return result._replace(metadata={**result.metadata, "said of": f"{newest_closed}, the newest day that has ended"})
 
 
 def _verdict(entry: AttemptEntry) -> Result:

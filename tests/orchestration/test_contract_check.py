@@ -77,3 +77,33 @@ def test_days_that_were_not_compared_with_weeks_before_have_no_verdict_on_it(tmp
     assert len(found) == 31
     assert (found[str(days[-1])], found[str(days[-2])], found[str(days[9])]) == ((True, "WARN"), (False, "WARN"), (False, "WARN"))
     assert str(days[8]) not in found
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.PreviewWarning", "ignore::dagster_shared.utils.warnings.BetaWarning")
+def test_an_open_day_is_shown_as_the_newest_closed_one_was_judged_and_never_as_passed_without_one(tmp_path: Path) -> None:
+    store = Store(
+        Settings(root=tmp_path, lake=LakeSettings(path=str(tmp_path / "lake"))),
+        Project("shop", (VIEW,), ()),
+        FixedClock(MONDAY + timedelta(days=3)),
+    )
+    partitions = dg.DailyPartitionsDefinition("2026-03-01")
+
+    @dg.asset(key=feature_key(VIEW), partitions_def=partitions)
+    def features() -> None: ...
+
+    def shown() -> tuple[bool, str, dict[str, object]]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            assets = [features, distribution_check(store, VIEW, partitions)]
+            done = dg.materialize(assets, instance=instance, partition_key=DAYS[-1].isoformat())
+            (one,) = done.get_asset_check_evaluations()
+            return one.passed, one.severity.value, {name: value.value for name, value in one.metadata.items()}
+
+    nothing = {"state": "insufficient data: there are not yet three weeks to compare with"}
+    assert shown() == (False, "WARN", nothing)
+    same = {"view": VIEW.name, "version": 1, "attempt": 1, "statistics": {}}
+    log_profiles(store.lake, [Profile(partition=DAYS[0], remarks=[], **same)])
+    assert shown() == (True, "WARN", {"said of": "2026-03-02, the newest day that has ended"})
+    log_profiles(store.lake, [Profile(partition=DAYS[1], remarks=["amount: otherwise"], **same)])
+    assert shown() == (False, "WARN", {"remarks": "amount: otherwise", "said of": "2026-03-03, the newest day that has ended"})
+    log_profiles(store.lake, [Profile(partition=DAYS[2], remarks=[], **same)])
+    assert shown() == (True, "WARN", {})

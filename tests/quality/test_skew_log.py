@@ -357,3 +357,25 @@ def test_a_view_of_aggregations_is_judged_by_the_ttl_it_was_served_by_though_its
         view = view_of_orders(name=world.view.name, **windows, **looser)
         (seen,) = judge_window(world.lake, [view], MONDAY + 12 * HOUR, MONDAY + 13 * HOUR, served.resources, world.clock.now())
         assert (seen.findings, seen.differing, seen.compared) == ({"equal": 3, "value": 1}, {"amount_6h": 1}, {"amount_6h": 4})
+
+
+@pytest.mark.real
+def test_a_window_that_cannot_be_judged_says_why_and_is_due_until_it_can(
+    spark: Any, cassandra_settings: Settings, endpoint: tuple[list[str], int], tmp_path: Path
+) -> None:
+    with served_orders(spark, cassandra_settings, endpoint, tmp_path, "lost files") as served:
+        world = served.world
+        lake, log = LakeSettings(path=str(tmp_path)), FeatureLogSettings(folder=str(served.folder))
+        store = Store(served.settings.model_copy(update={"lake": lake, "feature_log": log}), served.project, world.clock)
+        served.bring(TODAY)
+        served.ask("ann")
+        served.ship()
+        world.clock.advance(HOUR + 6 * MINUTE)
+        files = sorted((tmp_path / "features" / world.view.name).rglob("*.parquet"))
+        for file in files:
+            file.rename(file.with_suffix(".lost"))
+        with pytest.raises(ExceptionGroup, match="(?s)1 window.*the window from 2026-03-02 12:00 to 2026-03-02 13:00 UTC was not judged: "):
+            store.judge_due_skew()
+        for file in files:
+            file.with_suffix(".lost").rename(file)
+        assert [entry.level for entry in store.judge_due_skew() if entry.rows] == [Level.INSUFFICIENT_DATA]
