@@ -82,6 +82,7 @@ class Webhook:
 
     def close(self) -> None:
         self._server.shutdown()
+        self._server.server_close()
 
 
 class Watch:
