@@ -34,7 +34,7 @@ from penstock.offline.stage import Look, Seen, Staged, looked_at, remove_uncommi
 from penstock.offline.statistics import ColumnStatistics
 from penstock.offline.task_errors import as_themselves
 from penstock.offline.tile_table import refresh_tiles
-from penstock.offline.watermark import DAY, complete_until, days_between, require_time_goes_on, start_of
+from penstock.offline.watermark import DAY, closed_days, complete_until, days_between, require_time_goes_on, start_of
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def behind(lake: Lake, view: FeatureView, *, clock: Clock) -> list[date]:
 def _further(lake: Lake, view: FeatureView, days: Mapping[date, AttemptEntry | None], now: datetime) -> list[date]:
     """Those of some days, each with its attempt, of which more can be computed now than there is."""
     reached = {day: start_of(day) - MICROSECOND if entry is None else entry.complete_until for day, entry in days.items()}
-    unfinished = [day for day, until in reached.items() if until < start_of(day) + DAY]
+    unfinished = sorted(reached.keys() - closed_days(reached))
     if not unfinished:
         return []
     known_of = how_far(lake, view, now)

@@ -138,7 +138,6 @@ def _logged(lake: Lake, view: FeatureView, since: datetime, until: datetime, ser
         "checksum",
         "features",
         "values",
-        "statuses",
     ]
     where = served_of(view, since, until) & pc.field("key").is_valid() & (pc.field("entity") == view.entity.name)
     if service:

@@ -98,11 +98,16 @@ def _distinct_of_sorted(group: Ints, hashes: Hashes) -> tuple[Ints, Hashes]:
 
 
 def _rank_in_group(group: Ints) -> Ints:
-    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.empty(0, np.int64)
-    return np.arange(len(group)) - np.repeat(starts, np.diff([*starts, len(group)]))
+    starts, sizes = _runs(group)
+    return np.arange(len(group)) - np.repeat(starts, sizes)
 
 
 def _size_of_group(group: Ints) -> Ints:
-    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.empty(0, np.int64)
-    sizes = np.diff([*starts, len(group)])
+    _, sizes = _runs(group)
     return np.repeat(sizes, sizes)
+
+
+def _runs(group: Ints) -> tuple[Ints, Ints]:
+    """Where each run of equal values begins, and how long it is."""
+    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.empty(0, np.int64)
+    return starts, np.diff([*starts, len(group)])
