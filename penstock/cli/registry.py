@@ -12,10 +12,10 @@ from penstock.cli.screen import err, out, print_whole
 from penstock.offline.registry_log import find_snapshot, snapshots
 from penstock.registry.plan import diff as compare
 from penstock.registry.snapshot import Snapshot
+from penstock.store import Store
 
 cli = typer.Typer(no_args_is_help=True, help="The project's definitions as they are compiled, and as they were published.")
 NOW = "now"
-NOTHING_YET = "nothing was published yet: the first publication of a view publishes the definitions with it"
 Which = Annotated[str, typer.Argument(help="a published snapshot's fingerprint, or its beginning; `now`: the definitions as they are")]
 
 
@@ -48,9 +48,10 @@ def show(which: Which = NOW) -> None:
 @cli.command()
 def history() -> None:
     """The snapshots that were published, newest first."""
-    known = snapshots(penstock.open().lake)
+    store = penstock.open()
+    known = snapshots(store.lake)
     if not known:
-        err.print(NOTHING_YET)
+        err.print(_nothing_yet(store))
         return
     table = _table("published at (UTC)", "snapshot", "views", "services")
     for one in reversed(known):
@@ -65,9 +66,10 @@ def diff(
     after: Which = NOW,
 ) -> None:
     """What differs between two snapshots, and what follows from it; by default from what was published last to what is defined now."""
-    known = snapshots(penstock.open().lake)
+    store = penstock.open()
+    known = snapshots(store.lake)
     if not before and not known:
-        err.print(NOTHING_YET)
+        err.print(_nothing_yet(store))
         return
     first = find_snapshot(known, before) if before else known[-1].snapshot
     second = _snapshot(after)
@@ -86,6 +88,13 @@ def diff(
 def _snapshot(which: str) -> Snapshot:
     store = penstock.open()
     return store.snapshot if which == NOW else find_snapshot(snapshots(store.lake), which)
+
+
+def _nothing_yet(store: Store) -> str:
+    return (
+        f"nothing was published yet of the lake {escape(str(store.lake.uri))}: the first publication of a view publishes the definitions"
+        " with it. Is it another lake that you mean? PENSTOCK_LAKE__PATH names it"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import httpx
@@ -25,7 +26,7 @@ _RUNS = (
 )
 _FAILURES = """query Failures($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { __typename
   ... on ExecutionStepFailureEvent { stepKey error { message causes { message } } }
-  ... on RunFailureEvent { message error { message } } } } } }"""
+  ... on RunFailureEvent { error { message } } ... on EngineEvent { message } } } } }"""
 _READY = """query Ready { workspaceOrError { __typename ... on Workspace { locationEntries { name loadStatus
   locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
 _TICKS = """query Ticks($selector: InstigationSelector!) { instigationStateOrError(instigationSelector: $selector) {
@@ -240,7 +241,12 @@ class Control:
         # Where a step failed, the run's own error says only that one did.
         told = [(step, error) for step, error in failed if step] or failed
         lines = [f"{step or 'run'}: {_first_cause(error)}" for step, error in told]
-        return "\n".join(lines) or "no failure event; see the run's log in the Dagster UI"
+        if lines:
+            return "\n".join(lines)
+        # A worker that was killed has raised nothing; whoever found it dead has said so just before the run was called failed.
+        before = takewhile(lambda event: event["__typename"] != "RunFailureEvent", events)
+        said = [event["message"] for event in before if event["__typename"] == "EngineEvent"]
+        return f"run: {said[-1].strip()}" if said else "no failure event; see the run's log in the Dagster UI"
 
     def ticks(self, sensor: str) -> list[dict[str, Any]]:
         """The newest 20 ticks of a sensor, newest first."""

@@ -117,6 +117,8 @@ def kill_while_computing(instance: Instance, day: date, worst: int) -> str:
     committed, logged = lake.version(table) != version, day in instance.computed(instance.view)
     written = (folder / f"event_date={day}").exists()
     until(instance.computed, lambda days: day in days, at_most=AT_MOST, what=f"computing {day} again")
+    if instance.control.run(run_id).status == "FAILURE":
+        assert "terminated by signal 9" in instance.control.failures(run_id)
     phase = "logged" if logged else "committed, not logged" if committed else "written, not committed" if written else "nothing written"
     return f"computing, after {lived:4.1f} s: {done} of {len(instance.views)} views logged; {instance.view.name}: {phase}"
 
