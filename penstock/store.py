@@ -224,11 +224,18 @@ class Store:
         )
 
     def invalidate(
-        self, view: FeatureView, *, reason: str, attempt: int | None = None, since: datetime | None = None, until: datetime | None = None
+        self,
+        view: FeatureView,
+        *,
+        reason: str,
+        attempt: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        hold: bool = False,
     ) -> Mark:
         """Stop serving some rows of a view at once; see `publication.invalidate.invalidate`."""
         scope = Scope(attempt, since, until)
-        return invalidate(self.lake, view, scope, reason=reason, connect=self.connect(), clock=self.clock)
+        return invalidate(self.lake, view, scope, reason=reason, connect=self.connect(), clock=self.clock, hold=hold)
 
     def lift(self, mark_id: str) -> Mark:
         """Undo an invalidation; see `publication.invalidate.lift`."""

@@ -21,17 +21,21 @@ def run(
     since: Annotated[str | None, typer.Option(help="values with an event time from then on, e.g. 2013-06-30T00:00Z")] = None,
     until: Annotated[str | None, typer.Option(help="and before then")] = None,
     everything: Annotated[bool, typer.Option("--everything", help="all there are of the view")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="and publish nothing that the same code computes, until it is mended or the mark is lifted")
+    ] = False,
     reason: Annotated[str, typer.Option(help="what is wrong with them, for those who come after you")] = "",
     lift: Annotated[str | None, typer.Option(metavar="MARK", help="undo an invalidation: what it covers is served again")] = None,
 ) -> None:
     """Stop serving bad values of a view: answers are without them within two seconds; without arguments, list the marks.
 
     Nothing is deleted. Until the next publication has put the values before them online, readers get the view's declared
-    defaults, or null with status ERROR. What is computed from now on is not covered. `--lift MARK` undoes it.
+    defaults, or null with status ERROR. What is computed from now on is not covered; where the code is at fault, `--hold` keeps what it
+    computes from being published. `--lift MARK` undoes it.
     """
     store = penstock.open()
     if lift is not None:
-        _require(view is None, "--lift undoes a mark, which knows its view", "penstock invalidate --lift MARK")
+        _require(view is None and not hold, "--lift undoes a mark, which knows its view", "penstock invalidate --lift MARK")
         mark = store.lift(lift)
         after = "restored by the next publication" if mark.due == "restore" else "served again"
         out.print(f"{mark.id} is lifted: what it covers of {mark.view}@{mark.version} is {after}", soft_wrap=True)
@@ -41,8 +45,10 @@ def run(
         scoped = attempt is not None or since is not None or until is not None
         _require(scoped != everything, "say which values: --attempt, --since, --until, or --everything", "penstock invalidate --help")
         times = [None if text is None else instant(text, InvalidationError) for text in (since, until)]
-        mark = store.invalidate(_view(store, view), reason=reason, attempt=attempt, since=times[0], until=times[1])
+        mark = store.invalidate(_view(store, view), reason=reason, attempt=attempt, since=times[0], until=times[1], hold=hold)
         out.print(f"{mark.id}: {_scope(mark)} of {mark.view}@{mark.version} are not served any more", soft_wrap=True)
+        if mark.holds_code is not None:
+            out.print("what the same code computes from now on is not published until it is mended", soft_wrap=True)
         out.print(f"undo it with `penstock invalidate --lift {mark.id}`", soft_wrap=True)
 
 
@@ -74,6 +80,7 @@ def _scope(mark: Mark) -> str:
     parts = ["all values" if mark.attempt is None else f"values of attempt {mark.attempt}"]
     parts += [] if mark.since_us is None else [f"from {_time(mark.since_us)}"]
     parts += [] if mark.until_us is None else [f"before {_time(mark.until_us)}"]
+    parts += [] if mark.holds_code is None else ["and what the same code computes"]
     return " ".join(parts)
 
 

@@ -114,6 +114,7 @@ _MARK_SCHEMA = pa.schema(
         ("since_us", pa.int64()),
         ("until_us", pa.int64()),
         ("reason", pa.string()),
+        ("holds_code", pa.string()),
         ("lifted_at_us", pa.int64()),
         ("excluded_at_us", pa.int64()),
         ("restored_at_us", pa.int64()),

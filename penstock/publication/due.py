@@ -17,7 +17,8 @@ class Due:
         ready: days to publish, ascending, each with the attempt to publish; where something is to be done about an
             invalidation mark, the newest day online is among them.
         runs: by which runs that was committed.
-        held: days whose newest attempt was refused, or that Dagster has no partition of → why; what is online of them stays.
+        held: days whose newest attempt was refused, or is held back by a mark, or that Dagster has no partition of → why; what is
+            online of them stays.
     """
 
     ready: dict[date, int]
@@ -28,16 +29,29 @@ class Due:
 def due(attempts: Iterable[AttemptEntry], published: Iterable[Publication], *, since: date = date.min, marks: Iterable[Mark] = ()) -> Due:
     """What of a view version is due, from its attempts, its ledger rows of one generation and its invalidation marks; days before
     `since` are held back."""
-    entries = list(attempts)
+    entries, marked = list(attempts), list(marks)
     online = latest(published)
-    committed = newest(entries, passed)
+    may = publishable(entries, marked)
+    committed = newest(may, passed)
     ready = {day: entry.attempt for day, entry in committed.items() if day not in online or entry.attempt > online[day].attempt}
     held = {day: "; ".join(entry.reasons) or "refused" for day, entry in newest(entries).items() if entry.state == "quarantined"}
-    if online and any(mark.due for mark in marks):
+    held |= {
+        day: f"mark {mark.id} holds back what the code it was made about computes"
+        for day, entry in newest(entries, passed).items()
+        for mark in marked
+        if mark.holds(entry.code)
+    }
+    if online and any(mark.due for mark in marked):
         ready = dict(sorted({max(online): online[max(online)].attempt, **ready}.items()))
     early = {day: f"it is before dagster.first_day, {since}" for day in ready if day < since}
     ready = {day: attempt for day, attempt in ready.items() if day not in early}
     return Due(ready, {**held, **early}, frozenset(committed[day].run_id for day in ready if day in committed))
+
+
+def publishable(attempts: Iterable[AttemptEntry], marks: Iterable[Mark]) -> list[AttemptEntry]:
+    """Those of some attempts that no mark holds back."""
+    marked = list(marks)
+    return [entry for entry in attempts if not any(mark.holds(entry.code) for mark in marked)]
 
 
 def contiguous(days: Iterable[date]) -> list[tuple[date, date]]:

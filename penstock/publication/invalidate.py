@@ -28,10 +28,11 @@ class Scope:
     until: datetime | None = None
 
 
-def invalidate(lake: Lake, view: FeatureView, scope: Scope, *, reason: str, connect: Connect, clock: Clock) -> Mark:
+def invalidate(lake: Lake, view: FeatureView, scope: Scope, *, reason: str, connect: Connect, clock: Clock, hold: bool = False) -> Mark:
     """Mark rows of a view as not to be read. Gateways obey within a second or two; the next publication takes the rows back.
 
-    What is computed later is not covered: a mended attempt is served without undoing anything.
+    What is computed later is not covered: a mended attempt is served without undoing anything. Where the code is what must be mended,
+    `hold` keeps what it computes until then from being published: the code of the attempt in question, or else of the newest.
 
     Raises:
         InvalidationError: no such attempt of the view is committed, the range is empty, or there is no reason.
@@ -43,9 +44,12 @@ def invalidate(lake: Lake, view: FeatureView, scope: Scope, *, reason: str, conn
         raise InvalidationError(f"since {scope.since} is not before until {scope.until}: nothing is between them")
     if not reason.strip():
         raise InvalidationError("an invalidation needs a reason", hint="say in a few words what is wrong with these values")
-    committed = sorted({entry.attempt for entry in attempts(lake, feature_table(view)) if passed(entry)}, reverse=True)
+    code_of = {entry.attempt: entry.code for entry in attempts(lake, feature_table(view)) if passed(entry)}
+    committed = sorted(code_of, reverse=True)
     if scope.attempt is not None:
         _require_committed(view, scope.attempt, committed)
+    if hold and not committed:
+        raise InvalidationError(f"{view.ref} has no committed attempt whose code could be held back", hint="leave out the hold")
     # What is committed is covered even if a machine whose clock is ahead computed it.
     now_us = max([to_micros(clock.now()), *committed[:1]])
     named = sha256(repr((view.name, view.version, now_us, scope)).encode()).hexdigest()[:8]
@@ -58,6 +62,7 @@ def invalidate(lake: Lake, view: FeatureView, scope: Scope, *, reason: str, conn
         since_us=since,
         until_us=until,
         reason=reason.strip(),
+        holds_code=code_of[scope.attempt or committed[0]] if hold else None,
     )
     return _keep(lake, mark, connect)
 

@@ -15,6 +15,7 @@ from penstock.contract.view import FeatureView
 from penstock.errors import PublicationError
 from penstock.offline.logs import AttemptEntry, newest
 from penstock.online.ledger import Intent, Publication, latest, unfinished, unfinished_step
+from penstock.publication.due import publishable
 from penstock.publication.readable import Obeyed, changing, readable_from
 from penstock.registry.marks import Mark, Step
 
@@ -133,7 +134,7 @@ def _first_due(marks: Iterable[Mark]) -> tuple[Mark, Step] | None:
 
 def _due(known: Known, days: Iterable[date]) -> dict[date, int]:
     """Of some days, the newest attempt, where it is not online."""
-    online, committed = latest(known.online), newest(known.committed)
+    online, committed = latest(known.online), newest(publishable(known.committed, known.marks))
     return {
         day: committed[day].attempt
         for day in sorted(days)

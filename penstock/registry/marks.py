@@ -24,6 +24,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, order=True):
         attempt: whose rows it covers; None: those of all.
         since_us, until_us: it covers rows with `since_us <= event_time < until_us`; None: no such bound.
         reason: why, for people.
+        holds_code: fingerprint of the code whose attempts are not published while it is in force; None: it holds none back.
         lifted_at_us: until when it is in force; None: it is.
         excluded_at_us, restored_at_us: from when the values online were without what it covers, and until when.
     """
@@ -36,6 +37,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, order=True):
     since_us: int | None
     until_us: int | None
     reason: str
+    holds_code: str | None = None
     lifted_at_us: int | None = None
     excluded_at_us: int | None = None
     restored_at_us: int | None = None
@@ -48,6 +50,10 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, order=True):
             and (self.since_us is None or event_time_us >= self.since_us)
             and (self.until_us is None or event_time_us < self.until_us)
         )
+
+    def holds(self, code: str) -> bool:
+        """Whether what this code computed is not to be published for now."""
+        return self.lifted_at_us is None and code == self.holds_code
 
     @property
     def due(self) -> Step | None:

@@ -74,6 +74,14 @@ def test_a_mark_is_made_listed_and_undone(typed: Typed) -> None:
     assert "lifted" in typed()
 
 
+def test_what_the_same_code_computes_is_held_back_where_that_is_asked_for(typed: Typed) -> None:
+    said = typed("orders", "--everything", "--hold", "--reason", "unit")
+    (mark,) = copied_marks(typed.store.lake)
+    assert mark.holds_code is not None
+    assert said.splitlines()[1] == "what the same code computes from now on is not published until it is mended"
+    assert "all values and what the same code computes" in typed()
+
+
 def test_times_are_instants_and_the_range_is_said(typed: Typed) -> None:
     typed("orders@1", "--since", "2026-03-02T00:00+01:00", "--until", "2026-03-02T06:00Z", "--reason", "r")
     (mark,) = copied_marks(typed.store.lake)

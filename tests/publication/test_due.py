@@ -59,6 +59,21 @@ def test_days_in_a_row_make_one_range() -> None:
     assert contiguous([]) == []
 
 
+def test_what_the_code_computes_that_a_mark_was_made_about_is_held_back_while_the_mark_is_in_force() -> None:
+    marked = Mark(view="v", version=1, marked_at_us=5, id="m", attempt=None, since_us=None, until_us=None, reason="bad", holds_code="c1")
+    other = replace(attempt(7, day=DAY - timedelta(days=1)), code="c2")
+    entries = [attempt(1), replace(attempt(6), code="c1"), other]
+
+    def found(mark: Mark) -> tuple[dict[date, int], dict[date, str]]:
+        seen = due(entries, [online(1)], marks=[mark])
+        return seen.ready, seen.held
+
+    excluded = replace(marked, excluded_at_us=6)
+    assert found(excluded) == ({other.partition: 7}, {DAY: "mark m holds back what the code it was made about computes"})
+    assert found(replace(excluded, lifted_at_us=8, restored_at_us=9)) == ({other.partition: 7, DAY: 6}, {})
+    assert found(replace(excluded, holds_code=None)) == ({other.partition: 7, DAY: 6}, {})
+
+
 def test_while_something_is_to_be_done_about_a_mark_the_newest_day_online_is_due() -> None:
     published = [online(1), online(3, DAY - timedelta(days=1))]
     marked = Mark(view="v", version=1, marked_at_us=5, id="m", attempt=1, since_us=None, until_us=None, reason="bad")

@@ -1,6 +1,7 @@
 """What invalidation marks do to what is online: taken back, restored, whatever comes between. Real Spark, Delta and Cassandra."""
 
-from datetime import datetime, timedelta
+import dataclasses
+from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,9 @@ class Online:
         world = self.world
         return publish(world.spark, world.lake, world.view, [TODAY], connect=self.connect, clock=world.clock, run_id="publish")
 
-    def invalidate(self, scope: Scope, reason: str = "99 is a sentinel") -> Mark:
-        return invalidate(self.world.lake, self.world.view, scope, reason=reason, connect=self.connect, clock=self.world.clock)
+    def invalidate(self, scope: Scope, reason: str = "99 is a sentinel", *, hold: bool = False) -> Mark:
+        world = self.world
+        return invalidate(world.lake, world.view, scope, reason=reason, connect=self.connect, clock=world.clock, hold=hold)
 
     def lift(self, mark: Mark) -> Mark:
         return lift(self.world.lake, mark.id, connect=self.connect, clock=self.world.clock)
@@ -127,6 +129,40 @@ def test_a_mended_attempt_is_served_though_the_mark_stays(online: Online) -> Non
     online.world.compute(TODAY)
     online.publish()
     assert online.amounts() == [11.0, 20.0, None]  # eve's row did not change, and is still invalid
+
+
+def test_what_the_code_at_fault_goes_on_computing_is_held_back_until_it_is_mended_or_the_mark_lifted(online: Online) -> None:
+    world = online.world
+
+    def held() -> dict[date, str]:
+        entries, rows = attempts(world.lake, feature_table(world.view)), publications(world.lake, world.view.name, 1)
+        return due(entries, rows, marks=copied_marks(world.lake)).held
+
+    mark = online.invalidate(Scope(), hold=True)
+    online.publish()
+    assert online.amounts() == [None, None, None]
+    world.place("ann", 98.0, MONDAY + 13 * HOUR)
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    assert (online.publish().rows, online.amounts()) == ((), [None, None, None])
+    assert held() == {TODAY: f"mark {mark.id} holds back what the code it was made about computes"}
+    before, world.view = world.view, dataclasses.replace(world.view, compute=order_in_cents)
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    assert held() == {}
+    online.publish()
+    assert online.amounts() == [9800.0, 2000.0, 500.0]
+    world.view = before
+    world.clock.advance(HOUR)
+    world.compute(TODAY)
+    online.lift(mark)
+    assert held() == {}
+    online.publish()
+    assert online.amounts() == [98.0, 20.0, 5.0]
+
+
+def order_in_cents(rows: Any) -> Any:
+    return rows.selectExpr("customer", "event_time", "amount * 100 AS amount")
 
 
 def test_what_cannot_be_invalidated_is_refused_and_a_mark_lifted_before_a_publication_needs_none(online: Online) -> None:
